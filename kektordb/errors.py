@@ -1,0 +1,177 @@
+"""Every error that kektordb raises, as one tree.
+
+::
+
+    KektorError
+    ├── ConfigError (ValueError)      unknown metric, precision, language; bad option
+    ├── VectorError (ValueError)      wrong dimension, NaN or Inf, wrong dtype
+    ├── MetadataError (ValueError)    metadata that is not a JSON object
+    ├── IdError (ValueError)          an id that is no string of 1 to 1,024 bytes, or twice in one batch
+    ├── FilterError (ValueError)      .position .line .column, a message with a caret
+    ├── IndexNotFound, ItemNotFound (KeyError)
+    ├── IndexExists, ItemExists (ValueError)
+    ├── DatabaseClosed
+    ├── DatabaseLocked                names the process that holds the lock
+    ├── ReadOnlyDatabase
+    ├── ForkedHandle
+    └── StorageError (OSError)
+        ├── StorageFull               nothing moved; goes on when there is room
+        ├── StorageFailed             a sync failed; read-only until reopened
+        └── CorruptData               .path .offset
+            ├── CorruptLog
+            └── CorruptSnapshot
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "ConfigError",
+    "CorruptData",
+    "CorruptLog",
+    "CorruptSnapshot",
+    "DatabaseClosed",
+    "DatabaseLocked",
+    "FilterError",
+    "ForkedHandle",
+    "IdError",
+    "IndexExists",
+    "IndexNotFound",
+    "ItemExists",
+    "ItemNotFound",
+    "KektorError",
+    "MetadataError",
+    "ReadOnlyDatabase",
+    "StorageError",
+    "StorageFailed",
+    "StorageFull",
+    "VectorError",
+]
+
+
+class KektorError(Exception):
+    """Base of every error raised by kektordb."""
+
+
+class ConfigError(KektorError, ValueError):
+    """An option has an unknown or impossible value."""
+
+
+class VectorError(KektorError, ValueError):
+    """A vector has the wrong dimension or dtype, or holds NaN or Inf."""
+
+
+class MetadataError(KektorError, ValueError):
+    """Metadata is not a JSON object that can be stored exactly."""
+
+
+class IdError(KektorError, ValueError):
+    """An id is not a string of 1 to 1,024 UTF-8 bytes, or stands twice in one batch."""
+
+
+class FilterError(KektorError, ValueError):
+    """A filter does not parse or cannot be evaluated.
+
+    Parameters
+    ----------
+    message : str
+        What was expected and what came.
+    text : str
+        The whole filter; empty when the filter was built in Python.
+    position : int
+        Offset of the offending character in `text`, from 0.
+
+    Attributes
+    ----------
+    position, line, column : int
+        Where it is; line and column count from 1.
+    """
+
+    def __init__(self, message: str, text: str = "", position: int = 0) -> None:
+        self.position = position
+        self.line = text.count("\n", 0, position) + 1
+        line_start = text.rfind("\n", 0, position) + 1
+        self.column = position - line_start + 1
+        if text:
+            # A window around the place, so that the caret stays readable under a filter of many kilobytes.
+            line = text[line_start:].partition("\n")[0]
+            shift = max(0, self.column - 1 - 60)
+            window = line[shift : shift + 100].replace("\t", " ")
+            message = f"{message} (line {self.line}, column {self.column})\n  {window}\n  {' ' * (self.column - 1 - shift)}^"
+        super().__init__(message)
+
+
+class _NotFound(KektorError, KeyError):
+    def __str__(self) -> str:  # KeyError would show the message in quotes
+        return str(self.args[0]) if self.args else ""
+
+
+class IndexNotFound(_NotFound):
+    """No index has this name (any more)."""
+
+
+class ItemNotFound(_NotFound):
+    """No item has this id (any more)."""
+
+
+class IndexExists(KektorError, ValueError):
+    """An index of this name exists already."""
+
+
+class ItemExists(KektorError, ValueError):
+    """An item of this id exists already."""
+
+
+class DatabaseClosed(KektorError):
+    """The database was closed."""
+
+
+class DatabaseLocked(KektorError):
+    """Another process, or this one, has the database open for writing."""
+
+
+class ReadOnlyDatabase(KektorError):
+    """A write to a database that was opened with ``read_only=True``."""
+
+
+class ForkedHandle(KektorError):
+    """A database that was opened before ``fork`` is used in the child process."""
+
+
+class StorageError(KektorError, OSError):
+    """Reading or writing a file failed."""
+
+    def __str__(self) -> str:
+        return str(self.args[0]) if self.args else ""
+
+
+class StorageFull(StorageError):
+    """No room: nothing was written, and writing goes on when there is room."""
+
+
+class StorageFailed(StorageError):
+    """A write could not be made durable; the database is read-only until it is opened again."""
+
+
+class CorruptData(StorageError):
+    """A file holds bytes that are not what was written.
+
+    Attributes
+    ----------
+    path : str
+        The damaged file.
+    offset : int
+        Where the damage was found.
+    """
+
+    def __init__(self, message: str, path: str = "", offset: int = 0) -> None:
+        super().__init__(f"{path}: {message} (at byte {offset})" if path else message)
+        self.path = path
+        self.offset = offset
+
+
+class CorruptLog(CorruptData):
+    """A record of the log that had been made durable is damaged."""
+
+
+class CorruptSnapshot(CorruptData):
+    """A snapshot or the manifest is damaged."""
