@@ -1,0 +1,102 @@
+# Everything happens in .venv, which each target makes or brings up to date when it has to.
+#   make demo|test|check|bench|fuzz|debug|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
+
+ifdef PYTHON
+CHOSEN := $(PYTHON)
+endif
+PYTHON ?= python3
+VENV ?= .venv
+JOBS ?= $(shell nproc 2>/dev/null || echo 1)
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+KEKTORDB_FUZZ_SECONDS ?= 60
+export KEKTORDB_FUZZ_SECONDS PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+PY := $(VENV)/bin/python
+SOURCES := setup.py $(wildcard kektordb/*.pyx kektordb/*.pxd kektordb/*.pxi)
+STUBBED := $(patsubst kektordb/%.pyi,kektordb.%,$(wildcard kektordb/_*.pyi))
+BUILD_LOG := build/build.log
+
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: demo test check bench fuzz debug build clean always
+
+demo: $(VENV)/.built $(VENV)/.extra-examples
+	$(PY) examples/quickstart.py
+
+test: $(VENV)/.built $(VENV)/.extra-test
+	$(PY) -m pytest $(PYTEST_ARGS)
+
+check: $(BUILD_LOG) $(VENV)/.extra-check,test
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint kektordb
+	$(PY) -m mypy
+	$(if $(STUBBED),$(PY) -m mypy.stubtest $(STUBBED))
+	@! grep -nE '(^|[^[:alpha:]])warning: |performance hint' $(BUILD_LOG) || { echo 'check: the build must be silent'; exit 1; }
+	@echo 'check: all clean'
+
+bench: $(VENV)/.built $(VENV)/.extra-bench
+	$(PY) benchmarks/run.py $(BENCH_ARGS)
+
+# Every test marked "fuzz" reads KEKTORDB_FUZZ_SECONDS and goes on that long. Exit status 5: no test has the mark.
+fuzz: $(VENV)/.built $(VENV)/.extra-test
+	$(PY) -m pytest tests -m fuzz $(PYTEST_ARGS) || [ $$? -eq 5 ]
+
+# The same tests on a sanitized build, in a copy with a .venv of its own: the build that is in use stays as it is.
+# libstdc++ goes in beside libasan, which otherwise cannot intercept exceptions thrown inside blosc2 and scipy.
+DEBUG_TREE := build/debug
+debug:
+	mkdir -p $(DEBUG_TREE)
+	find $(DEBUG_TREE) -type f ! -name '*.so' ! -path '*/build/*/build/*' ! -path '*/.venv/*' -delete
+	tar -c --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' . | tar -x -C $(DEBUG_TREE)
+	KEKTORDB_SANITIZE=address,undefined $(MAKE) -C $(DEBUG_TREE) VENV=.venv build .venv/.extra-test
+	cd $(DEBUG_TREE) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
+	    .venv/bin/python -X faulthandler -m pytest $(PYTEST_ARGS)
+
+build: $(VENV)/.built
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -f kektordb/*.so
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- .venv: stamps inside it say what has been done ---------------------------------------------------------------
+
+# An explicit PYTHON that differs from the one .venv was made with makes it anew.
+ifdef CHOSEN
+ifneq ($(CHOSEN),$(shell cat $(VENV)/.made 2>/dev/null))
+$(VENV)/.made: always
+endif
+endif
+
+$(VENV)/.made:
+	@command -v $(PYTHON) >/dev/null || { echo '$(PYTHON) not found: install Python 3.11 or newer'; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo 'Python 3.11 or newer is needed'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo 'venv is missing: apt install python3-venv'; exit 1; }
+	$(PYTHON) -m venv --clear $(VENV)
+	@echo $(PYTHON) > $@
+
+# The build's own needs, from pyproject.toml: in .venv, so that only what changed is compiled.
+$(VENV)/.tools: pyproject.toml $(VENV)/.made
+	$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["build-system"]["requires"], sep="\n")' > $@
+	$(PY) -m pip install -q -r $@
+
+$(VENV)/.built: $(SOURCES) $(VENV)/.tools
+	$(PY) setup.py -q build_ext --inplace --parallel $(JOBS) $(if $(filter setup.py,$?),--force)
+	$(PY) -m pip install -q --no-build-isolation -e .
+	@touch $@
+
+# A build from nothing, whose output `check` reads; what it compiles is what the tests then use.
+$(BUILD_LOG): $(SOURCES) $(VENV)/.tools
+	@mkdir -p build
+	CYTHON_FORCE_REGEN=1 $(PY) setup.py -q build_ext --inplace --force > $@ 2>&1 || { cat $@; exit 1; }
+	$(PY) -m pip install -q --no-build-isolation -e .
+	@touch $(VENV)/.built
+
+# .extra-test, .extra-check,test …: the optional dependencies of pyproject.toml by name.
+$(VENV)/.extra-%: pyproject.toml $(VENV)/.made | $(VENV)/.built
+	$(PY) -m pip install -q --no-build-isolation -e '.[$*]'
+	@touch $@
