@@ -48,7 +48,7 @@ fuzz: $(VENV)/.built $(VENV)/.extra-test
 DEBUG_TREE := build/debug
 debug:
 	mkdir -p $(DEBUG_TREE)
-	find $(DEBUG_TREE) -type f ! -name '*.so' ! -path '*/build/*/build/*' ! -path '*/.venv/*' -delete
+	find $(DEBUG_TREE) -type f ! -name '*.so' ! -path '$(DEBUG_TREE)/build/*' ! -path '$(DEBUG_TREE)/.venv/*' -delete
 	tar -c --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' . | tar -x -C $(DEBUG_TREE)
 	KEKTORDB_SANITIZE=address,undefined $(MAKE) -C $(DEBUG_TREE) VENV=.venv build .venv/.extra-test
 	cd $(DEBUG_TREE) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \

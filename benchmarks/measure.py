@@ -1,0 +1,113 @@
+"""How long did it take, and how good was the answer?
+
+Every time is taken twice: on the wall, and on the thread's CPU clock. Where others use the machine the second is the
+steadier of the two; a difference between them says that the run was disturbed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from datasets import Dataset
+
+__all__ = ["Curve", "Stopwatch", "interleave", "median", "qps_at_recall", "recall", "stopwatch"]
+
+
+@dataclass(slots=True)
+class Stopwatch:
+    """Seconds on the wall and on this thread's CPU clock."""
+
+    wall: float = 0.0
+    cpu: float = 0.0
+
+
+@contextmanager
+def stopwatch() -> Any:
+    """Yield a Stopwatch that holds its readings when the block ends."""
+    watch = Stopwatch()
+    wall, cpu = time.perf_counter(), time.thread_time()
+    try:
+        yield watch
+    finally:
+        watch.wall, watch.cpu = time.perf_counter() - wall, time.thread_time() - cpu
+
+
+@dataclass(slots=True)
+class Curve:
+    """One system's points: for each ef, recall and queries per second (medians over the passes)."""
+
+    ef: list[int] = field(default_factory=list)
+    recall: list[float] = field(default_factory=list)
+    qps: list[float] = field(default_factory=list)
+    qps_cpu: list[float] = field(default_factory=list)
+
+
+def interleave(systems: dict[str, Callable[[], None]], passes: int) -> dict[str, list[Stopwatch]]:
+    """Run each system once per pass, in an order that turns round, so that a slow moment of the machine hits all."""
+    watches: dict[str, list[Stopwatch]] = {name: [] for name in systems}
+    order = list(systems)
+    for _ in range(passes):
+        for name in order:
+            with stopwatch() as watch:
+                systems[name]()
+            watches[name].append(watch)
+        order.reverse()
+    return watches
+
+
+def median(values: Sequence[float]) -> float:
+    """Return the median of some values."""
+    return float(statistics.median(values))
+
+
+def recall(dataset: Dataset, found: Sequence[Sequence[int]], truth: npt.NDArray[np.int32], k: int = 10) -> float:
+    """Return the share of the `k` true neighbours that was found, averaged over the queries.
+
+    A row that is as near as the last true neighbour counts: which of two equals is found must not matter. Where fewer
+    than `k` rows exist, `truth` holds -1 in the places that stay empty.
+    """
+    shares = []
+    for query, rows, true_rows in zip(dataset.test, found, truth[:, :k], strict=False):
+        wanted = true_rows[true_rows >= 0]
+        if not len(wanted):
+            continue
+        got = np.unique(np.fromiter(rows, dtype=np.int64, count=len(rows)))
+        limit = exact_distances(dataset, query, wanted[-1:])[0]
+        near = exact_distances(dataset, query, got) <= limit + 1e-6 * max(1.0, abs(limit))
+        shares.append(min(1.0, int(near.sum()) / len(wanted)))
+    return float(np.mean(shares))
+
+
+def exact_distances(
+    dataset: Dataset, query: npt.NDArray[np.float32], rows: npt.NDArray[Any]
+) -> npt.NDArray[np.float64]:
+    """Return the distances of a query to some rows in double precision."""
+    vectors, point = dataset.train[rows].astype(np.float64), query.astype(np.float64)
+    if dataset.metric == "cosine":
+        return np.asarray(1 - vectors @ point)
+    return np.asarray(((vectors - point) ** 2).sum(axis=1))
+
+
+def qps_at_recall(curve: Curve, target: float) -> float | None:
+    """Return the queries per second at a recall, interpolated on a logarithmic scale; None where it is not reached.
+
+    Below the first point the first point's rate is returned, which is less than the true one.
+    """
+    best: float | None = None
+    points = sorted(zip(curve.recall, curve.qps, strict=True))
+    if points and points[0][0] >= target:
+        return max(rate for _, rate in points)
+    for (low, fast), (high, slow) in itertools.pairwise(points):
+        if low < target <= high:
+            share = (target - low) / (high - low)
+            rate = float(np.exp(np.log(fast) * (1 - share) + np.log(slow) * share))
+            best = rate if best is None else max(best, rate)
+    return best

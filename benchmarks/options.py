@@ -1,0 +1,41 @@
+"""What did the caller ask of the benchmarks?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import datasets
+from datasets import Dataset
+
+__all__ = ["Options"]
+
+QUICK_ROWS = 10_000
+QUICK_QUERIES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Settings that all parts share.
+
+    Attributes
+    ----------
+    datasets : list of str
+        Names for `datasets.load`; empty for the part's own choice.
+    quick : bool
+        A small part of everything: shows that the benchmarks run, not how fast anything is.
+    passes : int
+        How often each timed loop runs; medians are reported.
+    """
+
+    datasets: list[str]
+    quick: bool
+    passes: int
+
+    def load(self, name: str) -> Dataset:
+        """Load a data set, cut down when `quick`."""
+        dataset = datasets.load(name)
+        return dataset.head(QUICK_ROWS, QUICK_QUERIES) if self.quick else dataset
+
+    def size(self, n: int) -> int:
+        """Return `n`, or a twentieth of it when `quick`."""
+        return max(1, n // 20) if self.quick else n
