@@ -206,6 +206,14 @@ cdef class Bitmap:
             total = bitmap_count(self.words, self.n_words)
         return total
 
+    def is_empty(self):
+        """Tell whether no slot is in the set; stops at the first that is."""
+        cdef Py_ssize_t i
+        for i in range(self.n_words):
+            if self.words[i]:
+                return False
+        return True
+
     def count_and(self, Bitmap other not None):
         """Return the number of slots that are in both sets."""
         cdef Py_ssize_t total

@@ -1,0 +1,1 @@
+"""Does a text fit a LIKE pattern?"""

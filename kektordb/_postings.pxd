@@ -1,0 +1,53 @@
+from libc.stdint cimport uint32_t, uint64_t
+
+from kektordb._types cimport slot_t, word_t
+
+ctypedef struct entry_t:
+    uint64_t key
+    slot_t slot
+    uint32_t is_removal
+
+
+cdef class Block:
+    cdef char* data
+    cdef readonly Py_ssize_t size  # bytes
+    cdef int shrink(self, Py_ssize_t n_bytes) except -1
+
+
+cdef Block new_block(Py_ssize_t n_bytes)
+
+
+cdef class Postings:
+    cdef Block index  # keys or starts, see the subclasses
+    cdef Block slots
+    cdef Py_ssize_t n_base
+    cdef Py_ssize_t n_live  # additions less removals, all time
+    cdef entry_t* delta
+    cdef Py_ssize_t n_delta
+    cdef Py_ssize_t n_removals
+    cdef Py_ssize_t delta_capacity
+    cdef Py_ssize_t merge_at
+
+    cdef int append(self, uint64_t key, slot_t slot, bint is_removal) except -1
+    cdef int merge(self, const word_t* alive, Py_ssize_t n_alive) except -1
+    # With rows NULL the matches are only counted; removals clear bits, so rows must start empty when there are any.
+    cdef Py_ssize_t match_range(self, uint64_t low, uint64_t high, word_t* rows) noexcept nogil
+    cdef Py_ssize_t match_keys(self, const uint64_t* keys, Py_ssize_t n_keys, word_t* rows) noexcept nogil
+    cdef Py_ssize_t match_terms(self, const word_t* selected, Py_ssize_t n_terms, word_t* rows) noexcept nogil
+
+    cdef Py_ssize_t _match_base(self, uint64_t low, uint64_t high, word_t* rows) noexcept nogil
+    cdef void _span(self, uint64_t low, uint64_t high, Py_ssize_t* start, Py_ssize_t* stop) noexcept nogil
+    cdef int _merge_base(
+        self, const entry_t* changes, Py_ssize_t n_changes, const word_t* alive, Py_ssize_t n_alive
+    ) except -1
+    cdef int _grow_delta(self) except -1
+    cdef bint _is_sound(self, Py_ssize_t n_slots, Py_ssize_t n_terms) noexcept nogil
+    cdef bint _is_index_sound(self) noexcept nogil
+
+
+cdef class Pairs(Postings):
+    pass
+
+
+cdef class Terms(Postings):
+    cdef Py_ssize_t n_terms(self) noexcept nogil
