@@ -189,7 +189,7 @@ cdef class Blobs:
         cdef const uint8_t[::1] view = data
         cdef size_t n = <size_t>view.shape[0]
         if number == NO_SLOT or n > MAX_BLOB:
-            raise ValueError(f"expected a number below {<uint32_t>NO_SLOT} and at most {MAX_BLOB} bytes, got {number}, {n}")
+            raise ValueError(f"expected a number below 2^32 - 1 and less than 4 GiB, got {number} and {n} bytes")
         self.reserve(max(self.n_numbers, <Py_ssize_t>number + 1), n, 1)
         self.put(number, <const char*>&view[0] if n else <const char*>self.arena.data, n)
 
