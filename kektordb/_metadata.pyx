@@ -1,0 +1,527 @@
+"""How is the metadata of items checked, encoded and kept in few bytes?
+
+The encoding is MessagePack. A row of the store holds only the values: its top-level keys, a "shape", are kept once for
+all rows that have the same ones in the same order.
+
+    row = varint(shape), array of values        shape 0: varint(0), map of the whole object
+"""
+
+import math
+import sys
+
+import msgspec
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.dict cimport PyDict_Next
+from cpython.object cimport PyObject
+from libc.math cimport isfinite
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from kektordb._strings cimport Blobs
+
+from kektordb.errors import CorruptSnapshot, MetadataError
+from kektordb.types import Section
+
+cdef extern from "Python.h":
+    bint PyBool_Check(object value)
+    bint PyUnicode_CheckExact(object value)
+    bint PyLong_CheckExact(object value)
+    bint PyFloat_CheckExact(object value)
+    bint PyDict_CheckExact(object value)
+    bint PyList_CheckExact(object value)
+    bint PyTuple_CheckExact(object value)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
+    double PyFloat_AS_DOUBLE(object value)
+
+cdef enum:
+    MAX_DEPTH = 32  # of objects and lists, the outermost counted
+    MAX_BYTES = 16 << 20
+    MAX_SHAPES = 60_000
+    MAX_SHAPE_KEYS = 64
+    # Shapes are never forgotten, so keys that change all the time must not fill the memory.
+    KEY_BYTES = 58  # of a string object, beside its text
+    MAX_SHAPE_BYTES = 8 << 10
+    MAX_ALL_SHAPE_BYTES = 64 << 20
+    MAX_IDLE_BUFFER = 1 << 16
+    PLAIN = 0  # the shape of rows that keep their keys
+
+cdef Py_ssize_t CLOSER_LOOK = -sys.maxsize
+
+cdef object _encoder = msgspec.msgpack.Encoder()
+cdef object _encode = _encoder.encode
+cdef object _encode_into = _encoder.encode_into
+cdef object _decode_object = msgspec.msgpack.Decoder(dict[str, object]).decode
+cdef object _decode_values = msgspec.msgpack.Decoder(list).decode
+cdef object _decode_shapes = msgspec.msgpack.Decoder(list[list[str]]).decode
+
+
+def encode_metadata(obj):
+    """Check that `obj` is a JSON object and encode it.
+
+    Parameters
+    ----------
+    obj : dict
+        Keys are strings; values None, bool, int within [-2^63, 2^64), finite float, str without lone surrogates,
+        list (a tuple counts as one) or dict; at most 32 levels and 16 MiB encoded. Instances of subclasses are stored
+        as their base.
+
+    Returns
+    -------
+    bytes
+        MessagePack; `decode_metadata` gives the object back exactly, key order included.
+
+    Raises
+    ------
+    MetadataError
+        Names the path of the first value that does not fit, and what it is.
+    """
+    cdef Py_ssize_t left = _weigh(obj, 1, MAX_BYTES) if PyDict_CheckExact(obj) else CLOSER_LOOK
+    encoded = None
+    if CLOSER_LOOK < left < 0:
+        raise MetadataError(f"metadata: expected at most {MAX_BYTES} bytes encoded")
+    if left >= 0:
+        try:
+            encoded = _encode(obj)
+        except (OverflowError, UnicodeEncodeError):
+            pass  # _plain says where
+    if encoded is None:
+        if not isinstance(obj, dict):
+            raise MetadataError(f"metadata: expected an object (dict with str keys), got {_kind(obj)}")
+        encoded = _encode(_plain(obj, "", 1, [MAX_BYTES]))
+    if PyBytes_GET_SIZE(encoded) > MAX_BYTES:
+        raise MetadataError(f"metadata: expected at most {MAX_BYTES} bytes encoded, got {len(encoded)}")
+    return encoded
+
+
+def decode_metadata(data):
+    """Decode what `encode_metadata` returned; MetadataError when it is not that."""
+    try:
+        return _decode_object(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise MetadataError(f"not encoded metadata: {error}") from error
+
+
+@cython.final
+cdef class MetadataStore:
+    """Metadata by slot. Changes need the write lock of the collection, reads its read lock, `decode` none."""
+
+    cdef Blobs rows
+    cdef list shapes  # tuples of keys by number; number 0 is PLAIN
+    cdef dict shape_numbers
+    cdef Py_ssize_t shape_bytes
+    cdef bytearray buffer
+
+    def __cinit__(self):
+        self.rows = Blobs()
+        self.shapes = [()]
+        self.shape_numbers = {}
+        self.buffer = bytearray()
+
+    def reserve(self, Py_ssize_t n_slots, size_t n_bytes, Py_ssize_t n_rows=1):
+        """Make room, so that the `put` of `n_rows` rows below `n_slots` needs no more.
+
+        Parameters
+        ----------
+        n_slots : int
+            One more than the largest slot.
+        n_bytes : int
+            Sum of the rows' sizes as encoded by `encode_metadata`.
+        n_rows : int
+            How many they are.
+        """
+        if n_slots < 0 or n_rows < 0:
+            raise ValueError(f"expected numbers of slots and rows, got {n_slots} and {n_rows}")
+        if self.rows.is_wasteful():
+            self.rows._compact()
+        self.rows.reserve(n_slots, n_bytes + 3 * <size_t>n_rows, n_rows)
+
+    def put(self, uint32_t slot, dict metadata):
+        """Set the metadata of a slot to an object that `decode_metadata` returned."""
+        cdef uint32_t shape
+        cdef Py_ssize_t at
+        cdef uint8_t[::1] view
+        if not metadata:
+            self.rows.drop(slot)
+            return
+        shape = self._shape_of(metadata)
+        del self.buffer[:]
+        while shape >= 0x80:
+            self.buffer.append(shape & 0x7F | 0x80)
+            shape >>= 7
+        self.buffer.append(shape)
+        at = len(self.buffer)
+        _encode_into(metadata if self.buffer[0] == PLAIN else list(metadata.values()), self.buffer, at)
+        view = self.buffer
+        self.rows.reserve(max(self.rows.n_numbers, <Py_ssize_t>slot + 1), <size_t>view.shape[0], 1)
+        self.rows.put(slot, <const char*>&view[0], <size_t>view.shape[0])
+        if view.shape[0] > MAX_IDLE_BUFFER:
+            self.buffer = bytearray()
+
+    cdef uint32_t _shape_of(self, dict metadata) except? PLAIN:
+        cdef Py_ssize_t n_bytes = 0
+        if len(metadata) > MAX_SHAPE_KEYS:
+            return PLAIN
+        keys = tuple(metadata)
+        number = self.shape_numbers.get(keys)
+        if number is not None:
+            return number
+        n_bytes = _keys_bytes(keys)
+        if (
+            len(self.shapes) > MAX_SHAPES
+            or n_bytes > MAX_SHAPE_BYTES
+            or self.shape_bytes + n_bytes > MAX_ALL_SHAPE_BYTES
+        ):
+            return PLAIN
+        return self._add_shape(tuple([sys.intern(key) if type(key) is str else str(key) for key in keys]))
+
+    cdef uint32_t _add_shape(self, tuple keys) except? PLAIN:
+        number = len(self.shapes)
+        self.shapes.append(keys)
+        self.shape_numbers[keys] = number
+        self.shape_bytes += _keys_bytes(keys)
+        return number
+
+    def get(self, uint32_t slot):
+        """Return the metadata of a slot, a new dict; {} when there is none."""
+        cdef size_t n = 0
+        cdef const char* data = self.rows.get(slot, &n)
+        return {} if data == NULL else self._decode(data, n)
+
+    def raw(self, uint32_t slot):
+        """Return a copy of the row for a later `decode`; b"" when there is none."""
+        cdef size_t n = 0
+        cdef const char* data = self.rows.get(slot, &n)
+        return b"" if data == NULL else PyBytes_FromStringAndSize(data, <Py_ssize_t>n)
+
+    def raw_many(self, const uint32_t[::1] slots):
+        """Return `raw` of many slots."""
+        cdef Py_ssize_t i
+        cdef size_t n = 0
+        cdef const char* data
+        cdef list found = []
+        for i in range(slots.shape[0]):
+            data = self.rows.get(slots[i], &n)
+            found.append(b"" if data == NULL else PyBytes_FromStringAndSize(data, <Py_ssize_t>n))
+        return found
+
+    def decode(self, bytes raw):
+        """Return the metadata that a row from `raw` holds, whatever happened to its slot meanwhile."""
+        return self._decode(PyBytes_AS_STRING(raw), <size_t>PyBytes_GET_SIZE(raw)) if raw else {}
+
+    cdef dict _decode(self, const char* data, size_t n):
+        cdef uint32_t shape = 0
+        cdef size_t at = _read_shape(<const uint8_t*>data, n, &shape)
+        cdef Py_ssize_t i
+        cdef dict found = {}
+        if at == 0 or shape >= <size_t>len(self.shapes):
+            raise ValueError("not a row of this store")
+        payload = PyBytes_FromStringAndSize(data + at, <Py_ssize_t>(n - at))
+        if shape == PLAIN:
+            return _decode_object(payload)
+        cdef tuple keys = self.shapes[shape]
+        cdef list values = _decode_values(payload)
+        for i in range(min(len(keys), len(values))):
+            found[keys[i]] = values[i]
+        return found
+
+    def drop(self, uint32_t slot):
+        """Forget the metadata of a slot."""
+        self.rows.drop(slot)
+
+    def compact_if_wasteful(self):
+        """Give dropped rows' memory back when it is more than half, and more than 1 MiB; return whether it did."""
+        return self.rows.compact_if_wasteful()
+
+    def memory_bytes(self):
+        """Return the allocated bytes, those of the shapes estimated."""
+        return self.rows.memory_bytes() + self.shape_bytes + 100 * len(self.shapes) + sys.getsizeof(self.buffer)
+
+    def freeze(self):
+        """Return the sections of the present state: ``metadata/arena``, ``metadata/start``, ``metadata/shapes``."""
+        view = memoryview(_encode(self.shapes[1:]))
+        return [
+            *self.rows.freeze("metadata"),
+            Section("metadata/shapes", 1, len(view), lambda start, stop: view[start:stop]),
+        ]
+
+    def load(self, reader, Py_ssize_t n_slots):
+        """Replace the contents by the sections that `freeze` gave, checked to the last value.
+
+        Parameters
+        ----------
+        reader : SectionReader
+            The snapshot.
+        n_slots : int
+            Slots of the collection.
+
+        Raises
+        ------
+        CorruptSnapshot
+            The sections are not what `freeze` writes.
+        """
+        cdef MetadataStore fresh = MetadataStore()
+        cdef Py_ssize_t slot
+        cdef int state
+        try:
+            shapes = _decode_shapes(reader.read("metadata/shapes") or b"\x90")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise CorruptSnapshot(f"metadata/shapes: {error}") from error
+        for number, keys in enumerate(shapes, 1):
+            if number > MAX_SHAPES or not 0 < len(keys) <= MAX_SHAPE_KEYS or len(set(keys)) < len(keys):
+                raise CorruptSnapshot(f"metadata/shapes: shape {number} cannot have been written")
+            fresh._add_shape(tuple([sys.intern(key) for key in keys]))
+        fresh.rows.load("metadata", reader, n_slots)
+        for slot in range(fresh.rows.n_used):
+            state = fresh._check_row(<uint32_t>slot)
+            if state == NOT_ASCII:
+                try:
+                    fresh.get(<uint32_t>slot)
+                except (msgspec.DecodeError, UnicodeDecodeError):
+                    state = BROKEN
+            if state == BROKEN:
+                raise CorruptSnapshot(f"metadata/arena: the row of slot {slot} is damaged")
+        self.rows = fresh.rows
+        self.shapes = fresh.shapes
+        self.shape_numbers = fresh.shape_numbers
+        self.shape_bytes = fresh.shape_bytes
+
+    cdef int _check_row(self, uint32_t slot) except -1:
+        cdef size_t n = 0
+        cdef const uint8_t* data = <const uint8_t*>self.rows.get(slot, &n)
+        cdef uint32_t shape = 0
+        cdef size_t at
+        cdef Cursor cursor
+        if data == NULL:
+            return SOUND
+        at = _read_shape(data, n, &shape)
+        if at == 0 or at == n or shape >= <size_t>len(self.shapes):
+            return BROKEN
+        cursor.at = data + at
+        cursor.end = data + n
+        cursor.is_ascii = True
+        if shape == PLAIN:
+            if not _is_map(data[at]):
+                return BROKEN
+        elif not _is_array(data[at]) or _array_size(cursor.at, cursor.end) != len(<tuple>self.shapes[shape]):
+            return BROKEN
+        if not _skip(&cursor, 1) or cursor.at != cursor.end:
+            return BROKEN
+        return SOUND if cursor.is_ascii else NOT_ASCII
+
+
+cdef Py_ssize_t _keys_bytes(tuple keys) except -1:
+    return sum([KEY_BYTES + len(key) for key in keys])
+
+
+cdef Py_ssize_t _weigh(object value, int depth, Py_ssize_t budget) noexcept:
+    """Take the least size of `value` from `budget`; negative when that is too little, CLOSER_LOOK for other types.
+
+    Each value counts at least a byte, so that a list that contains another one twice, 32 times over, ends soon.
+    """
+    cdef Py_ssize_t position = 0
+    cdef PyObject* key
+    cdef PyObject* item
+    budget -= 1
+    if PyUnicode_CheckExact(value):
+        return budget - PyUnicode_GET_LENGTH(value)
+    if PyLong_CheckExact(value) or value is None or PyBool_Check(value):
+        return budget
+    if PyFloat_CheckExact(value):
+        return budget - 8 if isfinite(PyFloat_AS_DOUBLE(value)) else CLOSER_LOOK
+    if depth > MAX_DEPTH:
+        return CLOSER_LOOK
+    if PyDict_CheckExact(value):
+        while budget >= 0 and PyDict_Next(value, &position, &key, &item):
+            if not PyUnicode_CheckExact(<object>key):
+                return CLOSER_LOOK
+            budget = _weigh(<object>item, depth + 1, budget - 1 - PyUnicode_GET_LENGTH(<object>key))
+        return budget
+    if PyList_CheckExact(value):
+        for element in <list>value:
+            budget = _weigh(element, depth + 1, budget)
+            if budget < 0:
+                return budget
+        return budget
+    if PyTuple_CheckExact(value):
+        for element in <tuple>value:
+            budget = _weigh(element, depth + 1, budget)
+            if budget < 0:
+                return budget
+        return budget
+    return CLOSER_LOOK
+
+
+cdef object _plain(object value, str path, int depth, list budget):
+    """Return a copy of `value` made of exact JSON types; MetadataError where that cannot be."""
+    budget[0] -= 1
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return _plain_text(value, path, budget)
+    if isinstance(value, int):
+        if not -(1 << 63) <= value < (1 << 64):
+            raise MetadataError(f"metadata {_at(path)}: expected an integer within [-2^63, 2^64), got {_kind(value)}")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise MetadataError(f"metadata {_at(path)}: expected a finite number, got {float(value)}")
+        return float(value)
+    if not isinstance(value, (dict, list, tuple)):
+        raise MetadataError(
+            f"metadata {_at(path)}: expected null, bool, number, string, list or object, got {_kind(value)}"
+        )
+    if depth > MAX_DEPTH:
+        raise MetadataError(f"metadata {_at(path)}: expected at most {MAX_DEPTH} levels of objects and lists")
+    if budget[0] < 0:
+        raise MetadataError(f"metadata: expected at most {MAX_BYTES} bytes encoded")
+    if not isinstance(value, dict):
+        return [_plain(element, f"{path}[{i}]", depth + 1, budget) for i, element in enumerate(value)]
+    found = {}
+    for key, item in value.items():
+        if not isinstance(key, str):
+            raise MetadataError(f"metadata {_at(path)}: expected strings as keys, got {_kind(key)}")
+        inner = f"{path}.{key}" if path else str(key)
+        found[_plain_text(key, inner, budget)] = _plain(item, inner, depth + 1, budget)
+    return found
+
+
+cdef str _plain_text(object text, str path, list budget):
+    try:
+        budget[0] -= len(text.encode())
+    except UnicodeEncodeError:
+        raise MetadataError(f"metadata {_at(path)}: expected text without lone surrogates, got {text[:40]!a}") from None
+    if budget[0] < 0:
+        raise MetadataError(f"metadata: expected at most {MAX_BYTES} bytes encoded")
+    return str.__str__(text)
+
+
+cdef str _at(str path):
+    return ascii(path[:200]) if path else "object"
+
+
+cdef str _kind(object value):
+    kind = type(value).__name__
+    if isinstance(value, int) and value.bit_length() > 1000:
+        return f"{kind} of {value.bit_length()} bits"
+    if isinstance(value, (int, float, bytes)):
+        return f"{kind} {value!r:.80}"
+    return kind
+
+
+cdef enum:
+    SOUND = 0
+    NOT_ASCII = 1
+    BROKEN = 2
+
+cdef struct Cursor:
+    const uint8_t* at
+    const uint8_t* end
+    bint is_ascii
+
+
+cdef inline size_t _read_shape(const uint8_t* data, size_t n, uint32_t* shape) noexcept nogil:
+    """Return how many bytes the number of the shape takes, 0 when it is none."""
+    cdef size_t i
+    cdef uint32_t value = 0
+    for i in range(min(n, <size_t>3)):
+        value |= <uint32_t>(data[i] & 0x7F) << (7 * i)
+        if data[i] < 0x80:
+            shape[0] = value
+            return i + 1
+    return 0
+
+
+cdef inline bint _is_map(uint8_t head) noexcept nogil:
+    return head & 0xF0 == 0x80 or head == 0xDE or head == 0xDF
+
+
+cdef inline bint _is_array(uint8_t head) noexcept nogil:
+    return head & 0xF0 == 0x90 or head == 0xDC or head == 0xDD
+
+
+cdef Py_ssize_t _array_size(const uint8_t* data, const uint8_t* end) noexcept nogil:
+    if data[0] & 0xF0 == 0x90:
+        return data[0] & 0x0F
+    # A shape has at most 64 keys: two bytes of length are enough.
+    return (<Py_ssize_t>data[1] << 8 | data[2]) if data[0] == 0xDC and end - data >= 3 else -1
+
+
+cdef inline uint64_t _big_endian(const uint8_t* data, int n_bytes) noexcept nogil:
+    cdef uint64_t value = 0
+    cdef int i
+    for i in range(n_bytes):
+        value = value << 8 | data[i]
+    return value
+
+
+cdef bint _skip(Cursor* cursor, int depth) noexcept nogil:
+    """Pass one encoded JSON value; False when the bytes are none."""
+    cdef uint8_t head
+    cdef uint64_t bits
+    cdef double number
+    if cursor.at >= cursor.end:
+        return False
+    head = cursor.at[0]
+    cursor.at += 1
+    if head < 0x80 or head >= 0xE0 or head == 0xC0 or head == 0xC2 or head == 0xC3:
+        return True
+    if head < 0x90:
+        return _skip_items(cursor, head & 0x0F, True, depth)
+    if head < 0xA0:
+        return _skip_items(cursor, head & 0x0F, False, depth)
+    if head < 0xC0:
+        return _skip_text(cursor, head & 0x1F)
+    if head == 0xCB:
+        if cursor.end - cursor.at < 8:
+            return False
+        bits = _big_endian(cursor.at, 8)
+        memcpy(&number, &bits, 8)
+        cursor.at += 8
+        return isfinite(number)
+    if 0xCC <= head <= 0xCF or 0xD0 <= head <= 0xD3:
+        return _read_size(cursor, 1 << (head & 3), &bits)
+    if 0xD9 <= head <= 0xDB:
+        return _read_size(cursor, 1 << (head - 0xD9), &bits) and _skip_text(cursor, bits)
+    if head == 0xDC or head == 0xDD:
+        return _read_size(cursor, 2 << (head - 0xDC), &bits) and _skip_items(cursor, bits, False, depth)
+    if head == 0xDE or head == 0xDF:
+        return _read_size(cursor, 2 << (head - 0xDE), &bits) and _skip_items(cursor, bits, True, depth)
+    return False
+
+
+cdef bint _read_size(Cursor* cursor, int n_bytes, uint64_t* size) noexcept nogil:
+    if cursor.end - cursor.at < n_bytes:
+        return False
+    size[0] = _big_endian(cursor.at, n_bytes)
+    cursor.at += n_bytes
+    return True
+
+
+cdef bint _skip_items(Cursor* cursor, uint64_t n, bint is_map, int depth) noexcept nogil:
+    cdef uint8_t head
+    if depth > MAX_DEPTH:
+        return False
+    while n > 0:
+        if is_map:
+            head = cursor.at[0] if cursor.at < cursor.end else 0
+            if not (0xA0 <= head < 0xC0 or 0xD9 <= head <= 0xDB) or not _skip(cursor, depth):
+                return False
+        if not _skip(cursor, depth + 1):
+            return False
+        n -= 1
+    return True
+
+
+cdef bint _skip_text(Cursor* cursor, uint64_t n) noexcept nogil:
+    cdef uint64_t i
+    cdef uint8_t seen = 0
+    if n > <uint64_t>(cursor.end - cursor.at):
+        return False
+    for i in range(n):
+        seen |= cursor.at[i]
+    if seen >= 0x80:
+        cursor.is_ascii = False
+    cursor.at += n
+    return True
