@@ -12,8 +12,9 @@ import sys
 import msgspec
 
 cimport cython
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.dict cimport PyDict_Next
+from cpython.dict cimport PyDict_Next, PyDict_Values
 from cpython.object cimport PyObject
 from libc.math cimport isfinite
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -45,6 +46,7 @@ cdef enum:
     MAX_SHAPE_BYTES = 8 << 10
     MAX_ALL_SHAPE_BYTES = 64 << 20
     MAX_IDLE_BUFFER = 1 << 16
+    SHAPE_BYTES = 3  # of the largest shape's varint
     PLAIN = 0  # the shape of rows that keep their keys
 
 cdef Py_ssize_t CLOSER_LOOK = -sys.maxsize
@@ -111,13 +113,13 @@ cdef class MetadataStore:
     cdef list shapes  # tuples of keys by number; number 0 is PLAIN
     cdef dict shape_numbers
     cdef Py_ssize_t shape_bytes
-    cdef bytearray buffer
+    cdef bytearray buffer  # of `put`; never shorter than the number of a shape
 
     def __cinit__(self):
         self.rows = Blobs()
         self.shapes = [()]
         self.shape_numbers = {}
-        self.buffer = bytearray()
+        self.buffer = bytearray(SHAPE_BYTES)
 
     def reserve(self, Py_ssize_t n_slots, size_t n_bytes, Py_ssize_t n_rows=1):
         """Make room, so that the `put` of `n_rows` rows below `n_slots` needs no more.
@@ -135,29 +137,30 @@ cdef class MetadataStore:
             raise ValueError(f"expected numbers of slots and rows, got {n_slots} and {n_rows}")
         if self.rows.is_wasteful():
             self.rows._compact()
-        self.rows.reserve(n_slots, n_bytes + 3 * <size_t>n_rows, n_rows)
+        self.rows.reserve(n_slots, n_bytes + SHAPE_BYTES * <size_t>n_rows, n_rows)
 
     def put(self, uint32_t slot, dict metadata):
         """Set the metadata of a slot to an object that `decode_metadata` returned."""
         cdef uint32_t shape
-        cdef Py_ssize_t at
-        cdef uint8_t[::1] view
+        cdef Py_ssize_t at = 0
+        cdef char* head = PyByteArray_AS_STRING(self.buffer)
+        cdef Py_ssize_t n
         if not metadata:
             self.rows.drop(slot)
             return
         shape = self._shape_of(metadata)
-        del self.buffer[:]
+        values = metadata if shape == PLAIN else PyDict_Values(metadata)
         while shape >= 0x80:
-            self.buffer.append(shape & 0x7F | 0x80)
+            head[at] = <char>(shape | 0x80)
             shape >>= 7
-        self.buffer.append(shape)
-        at = len(self.buffer)
-        _encode_into(metadata if self.buffer[0] == PLAIN else list(metadata.values()), self.buffer, at)
-        view = self.buffer
-        self.rows.reserve(max(self.rows.n_numbers, <Py_ssize_t>slot + 1), <size_t>view.shape[0], 1)
-        self.rows.put(slot, <const char*>&view[0], <size_t>view.shape[0])
-        if view.shape[0] > MAX_IDLE_BUFFER:
-            self.buffer = bytearray()
+            at += 1
+        head[at] = <char>shape
+        _encode_into(values, self.buffer, at + 1)
+        n = PyByteArray_GET_SIZE(self.buffer)
+        self.rows.reserve(max(self.rows.n_numbers, <Py_ssize_t>slot + 1), <size_t>n, 1)
+        self.rows.put(slot, PyByteArray_AS_STRING(self.buffer), <size_t>n)
+        if n < SHAPE_BYTES or n > MAX_IDLE_BUFFER:
+            self.buffer = bytearray(SHAPE_BYTES)
 
     cdef uint32_t _shape_of(self, dict metadata) except? PLAIN:
         cdef Py_ssize_t n_bytes = 0
@@ -425,7 +428,7 @@ cdef inline size_t _read_shape(const uint8_t* data, size_t n, uint32_t* shape) n
     """Return how many bytes the number of the shape takes, 0 when it is none."""
     cdef size_t i
     cdef uint32_t value = 0
-    for i in range(min(n, <size_t>3)):
+    for i in range(min(n, <size_t>SHAPE_BYTES)):
         value |= <uint32_t>(data[i] & 0x7F) << (7 * i)
         if data[i] < 0x80:
             shape[0] = value
