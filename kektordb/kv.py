@@ -1,0 +1,254 @@
+"""How are key-value pairs kept in memory, and how does ``db.kv`` show them?"""
+
+from __future__ import annotations
+
+import struct
+from bisect import bisect_left
+from collections.abc import Iterator, MutableMapping
+from typing import Protocol, overload
+
+from kektordb.errors import ConfigError, CorruptSnapshot
+from kektordb.types import Section, SectionReader
+
+__all__ = ["KeyValue", "KeyValueDatabase", "KeyValueView", "check_key", "check_value"]
+
+MAX_KEY_BYTES = 65_536
+MAX_VALUE_BYTES = 256 << 20
+# Bytes of a key, bytes of its value.
+LENGTHS = struct.Struct("<II")
+# The two objects beside their text (49 + 33 bytes) and their place in a dict (about 100 at its emptiest).
+PAIR_BYTES = 180
+
+
+class KeyValue:
+    """Pairs of str keys and bytes values; pure memory.
+
+    Trusts its callers: keys and values passed `check_key` and `check_value`. `set`, `delete`, `freeze` and `load` need
+    the commit lock; the others may run beside them.
+    """
+
+    def __init__(self) -> None:
+        self._pairs: dict[str, bytes] = {}
+        self._n_text_bytes = 0
+        # Counts the changes of the set of keys, after each: an order that was sorted too early shows an older count.
+        self._version = 0
+        # Replaced, never changed, so that running iterators keep theirs.
+        self._ordered: tuple[int, list[str]] = (0, [])
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._pairs
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value of a key, None when there is none."""
+        return self._pairs.get(key)
+
+    def set(self, key: str, value: bytes) -> None:
+        """Set the value of a key."""
+        before = self._pairs.get(key)
+        self._pairs[key] = value
+        if before is None:
+            self._n_text_bytes += _utf8_size(key) + len(value)
+            self._version += 1
+        else:
+            self._n_text_bytes += len(value) - len(before)
+
+    def delete(self, key: str) -> bool:
+        """Forget a key; return whether it was there."""
+        before = self._pairs.pop(key, None)
+        if before is None:
+            return False
+        self._n_text_bytes -= _utf8_size(key) + len(before)
+        self._version += 1
+        return True
+
+    def prefix(self, prefix: str = "") -> Iterator[str]:
+        """Iterate over the keys that begin with `prefix`, as they are now, in order of their UTF-8 bytes."""
+        version = self._version
+        sorted_at, ordered = self._ordered
+        if sorted_at != version:
+            # In one step for other threads: sorting the dict itself could meet a change half-way.
+            ordered = list(self._pairs)
+            ordered.sort()
+            self._ordered = (version, ordered)
+        return _run(ordered, prefix)
+
+    def memory_bytes(self) -> int:
+        """Return the bytes that the pairs take, estimated."""
+        return self._n_text_bytes + PAIR_BYTES * len(self._pairs) + 8 * len(self._ordered[1])
+
+    def freeze(self) -> list[Section]:
+        """Return the section ``kv/pairs`` of the present state; costs a copy of the dict, not of its contents.
+
+        The section: for each pair the lengths of key and value (uint32 each, little-endian), the key, the value.
+        """
+        n_bytes = self._n_text_bytes + LENGTHS.size * len(self._pairs)
+        return [Section("kv/pairs", 1, n_bytes, _Encoding(self._pairs.copy()).read)]
+
+    def load(self, reader: SectionReader) -> None:
+        """Replace the pairs by those of a snapshot. Raises CorruptSnapshot when its bytes are no pairs."""
+        data = memoryview(reader.read("kv/pairs"))
+        fresh = KeyValue()
+        at = 0
+        while at < len(data):
+            start = at + LENGTHS.size
+            n_key, n_value = LENGTHS.unpack_from(data, at) if start <= len(data) else (0, 0)
+            at = start + n_key + n_value
+            if at > len(data) or not 1 <= n_key <= MAX_KEY_BYTES or n_value > MAX_VALUE_BYTES:
+                raise CorruptSnapshot("kv/pairs: lengths that cannot be", offset=start)
+            try:
+                key = str(data[start : start + n_key], "utf-8")
+            except UnicodeDecodeError as error:
+                raise CorruptSnapshot("kv/pairs: a key that is not UTF-8", offset=start) from error
+            if key in fresh:
+                raise CorruptSnapshot(f"kv/pairs: key {key[:100]!r} stands twice", offset=start)
+            fresh.set(key, bytes(data[start + n_key : at]))
+        self._pairs, self._n_text_bytes = fresh._pairs, fresh._n_text_bytes
+        self._version += 1
+
+
+class _Encoding:
+    """The bytes of ``kv/pairs``, made as they are asked for: in ascending ranges, or again from the start."""
+
+    def __init__(self, pairs: dict[str, bytes]) -> None:
+        self._pairs = pairs
+        self._rewind()
+
+    def _rewind(self) -> None:
+        self._rest = iter(self._pairs.items())
+        self._pieces: list[memoryview] = []  # what follows first stands last
+        self._at = 0
+
+    def read(self, start: int, stop: int) -> bytearray:
+        """Return the bytes from `start` to `stop`."""
+        if start < self._at:
+            self._rewind()
+        self._take(start - self._at)
+        return self._take(stop - start)
+
+    def _take(self, n_bytes: int) -> bytearray:
+        found = bytearray()
+        while len(found) < n_bytes:
+            if not self._pieces:
+                key, value = next(self._rest)
+                text = key.encode()
+                self._pieces = [memoryview(value), memoryview(LENGTHS.pack(len(text), len(value)) + text)]
+            piece = self._pieces.pop()
+            n_wanted = n_bytes - len(found)
+            found += piece[:n_wanted]
+            if len(piece) > n_wanted:
+                self._pieces.append(piece[n_wanted:])
+        self._at += n_bytes
+        return found
+
+
+class KeyValueDatabase(Protocol):
+    """What `KeyValueView` needs of a database; both raise when it is closed."""
+
+    def _kv(self) -> KeyValue:
+        """Return the state."""
+        ...
+
+    def _kv_commit(self, key: str, value: bytes | None) -> None:
+        """Set a key durably; None deletes it."""
+        ...
+
+
+class KeyValueView(MutableMapping[str, bytes]):
+    """The key-value store of a database, ``db.kv``: a mapping from str to bytes, in key order.
+
+    Each change is one durable operation. Keys have 1 to 65,536 bytes of UTF-8, values up to 256 MiB; others raise
+    ConfigError. An iterator shows the keys of the moment it was made. Usable from any thread.
+    """
+
+    def __init__(self, database: KeyValueDatabase) -> None:
+        self._database = database
+
+    def __getitem__(self, key: str) -> bytes:
+        value = self._database._kv().get(key)
+        if value is None:
+            raise KeyError(key)
+        return value
+
+    def __setitem__(self, key: str, value: bytes | bytearray | memoryview | str) -> None:
+        """Set a key; a str is stored as its UTF-8 bytes, a buffer is copied."""
+        self._database._kv_commit(check_key(key), check_value(value))
+
+    def __delitem__(self, key: str) -> None:
+        if key not in self._database._kv():
+            raise KeyError(key)
+        self._database._kv_commit(key, None)
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._database._kv()
+
+    def __len__(self) -> int:
+        return len(self._database._kv())
+
+    def __iter__(self) -> Iterator[str]:
+        return self._database._kv().prefix("")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)} keys>"
+
+    @overload
+    def get_str(self, key: str) -> str | None: ...
+    @overload
+    def get_str(self, key: str, default: str) -> str: ...
+    def get_str(self, key: str, default: str | None = None) -> str | None:
+        """Return the value of a key as text, `default` when there is none; UnicodeDecodeError when it is not UTF-8."""
+        value = self._database._kv().get(key)
+        return default if value is None else value.decode()
+
+    def prefix(self, prefix: str) -> Iterator[str]:
+        """Iterate over the keys that begin with `prefix`, in key order."""
+        if not isinstance(prefix, str):
+            raise ConfigError(f"expected a str as prefix, got {type(prefix).__name__}")
+        return self._database._kv().prefix(prefix)
+
+    def clear(self) -> None:
+        """Delete all keys, one durable operation each; stops at the first error."""
+        for key in self:
+            self._database._kv_commit(key, None)
+
+
+def check_key(key: str) -> str:
+    """Return `key` if it is a str of 1 to 65,536 UTF-8 bytes; else raise ConfigError."""
+    if not isinstance(key, str):
+        raise ConfigError(f"expected a str as key, got {type(key).__name__}")
+    n_bytes = len(_utf8(key, "key"))
+    if not 1 <= n_bytes <= MAX_KEY_BYTES:
+        raise ConfigError(f"expected a key of 1 to {MAX_KEY_BYTES} bytes, got {n_bytes}")
+    return str(key)
+
+
+def check_value(value: bytes | bytearray | memoryview | str) -> bytes:
+    """Return `value` as bytes of its own, at most 256 MiB of them; else raise ConfigError."""
+    if isinstance(value, str):
+        value = _utf8(value, "value")
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        raise ConfigError(f"expected bytes, bytearray, memoryview or str as value, got {type(value).__name__}")
+    n_bytes = value.nbytes if isinstance(value, memoryview) else len(value)
+    if n_bytes > MAX_VALUE_BYTES:
+        raise ConfigError(f"expected a value of at most {MAX_VALUE_BYTES} bytes, got {n_bytes}")
+    return bytes(value)
+
+
+def _utf8(text: str, what: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError:
+        raise ConfigError(f"expected a {what} without lone surrogates, got {text[:40]!a}") from None
+
+
+def _utf8_size(key: str) -> int:
+    return len(key) if key.isascii() else len(key.encode())
+
+
+def _run(ordered: list[str], prefix: str) -> Iterator[str]:
+    for i in range(bisect_left(ordered, prefix), len(ordered)):
+        if not ordered[i].startswith(prefix):
+            return
+        yield ordered[i]

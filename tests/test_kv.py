@@ -1,0 +1,265 @@
+"""The key-value store is a sorted mapping, and its frozen views are copies."""
+
+from __future__ import annotations
+
+import random
+import threading
+
+import pytest
+from test_strings import Sections
+
+from kektordb.errors import ConfigError, CorruptSnapshot, DatabaseClosed
+from kektordb.kv import MAX_KEY_BYTES, MAX_VALUE_BYTES, KeyValue, KeyValueView
+from kektordb.types import Section
+
+
+class FakeDatabase:
+    """Keeps what a database would make durable."""
+
+    def __init__(self) -> None:
+        self.state = KeyValue()
+        self.commits: list[tuple[str, bytes | None]] = []
+        self.is_closed = False
+
+    def _kv(self) -> KeyValue:
+        if self.is_closed:
+            raise DatabaseClosed("closed")
+        return self.state
+
+    def _kv_commit(self, key: str, value: bytes | None) -> None:
+        self._kv()
+        self.commits.append((key, value))
+        if value is None:
+            self.state.delete(key)
+        else:
+            self.state.set(key, value)
+
+
+def loaded(sections: list[Section]) -> KeyValue:
+    state = KeyValue()
+    state.load(Sections(sections))
+    return state
+
+
+def contents(state: KeyValue) -> dict[str, bytes | None]:
+    return {key: state.get(key) for key in state.prefix()}
+
+
+def test_state_equals_a_sorted_dict_under_random_changes() -> None:
+    rng = random.Random(1)
+    state, model = KeyValue(), dict[str, bytes]()
+
+    for step in range(5000):
+        key = rng.choice(["user:", "é:", "\U0001f600", "\uffff"]) + str(rng.randrange(200))
+        if rng.random() < 0.4:
+            assert state.delete(key) == (model.pop(key, None) is not None)
+        else:
+            model[key] = rng.randbytes(rng.randrange(20))
+            state.set(key, model[key])
+        if step % 50 == 0:
+            prefix = key[: rng.randrange(len(key))]
+            expected = sorted((k for k in model if k.startswith(prefix)), key=str.encode)
+            assert list(state.prefix(prefix)) == expected
+
+    assert len(state) == len(model)
+    assert contents(state) == model
+    assert contents(loaded(state.freeze())) == model
+
+
+def test_iterator_shows_the_keys_of_the_moment_it_was_made() -> None:
+    state = KeyValue()
+    for key in "bdac":
+        state.set(key, b"")
+    keys = state.prefix()
+
+    assert next(keys) == "a"
+    state.delete("b")
+    state.set("aa", b"")
+
+    assert list(keys) == ["b", "c", "d"]
+    assert list(state.prefix()) == ["a", "aa", "c", "d"]
+
+
+def test_frozen_view_survives_changes_and_can_be_read_again() -> None:
+    rng = random.Random(2)
+    state = KeyValue()
+    for i in range(300):
+        state.set(f"ключ-{i}", rng.randbytes(rng.randrange(3000)))
+    before = contents(state)
+    sections = state.freeze()
+
+    for i in range(0, 300, 2):
+        state.delete(f"ключ-{i}")
+        state.set(f"new-{i}", b"x")
+
+    assert contents(loaded(sections)) == before
+    assert contents(loaded(sections)) == before
+    whole = sections[0].read(0, sections[0].n_bytes)
+    assert sections[0].read(5000, 5100) == whole[5000:5100]
+
+
+def test_loaded_state_goes_on_and_freezes_the_right_size() -> None:
+    state = KeyValue()
+    state.set("é", b"12345")
+    again = loaded(state.freeze())
+
+    again.set("é", b"1")
+    again.set("b", b"22")
+    again.delete("é")
+
+    assert contents(loaded(again.freeze())) == {"b": b"22"}
+    assert again.freeze()[0].n_bytes == 8 + 1 + 2
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\1",
+        b"\1\0\0\0\0\0\0",
+        b"\1\0\0\0\0\0\0\0",
+        b"\0\0\0\0\1\0\0\0a",
+        b"\1\0\0\0\0\0\0\0\xff",
+        b"\1\0\0\0\xff\xff\xff\xffa",
+        b"\xff\xff\xff\xff\0\0\0\0a",
+        b"\1\0\0\0\0\0\0\0a" * 2,
+        b"\1\0\0\0\1\0\0\0ab" + b"\1",
+    ],
+)
+def test_damaged_section_is_refused_and_leaves_the_state_alone(data: bytes) -> None:
+    state = KeyValue()
+    state.set("mine", b"1")
+    sections = Sections([])
+    sections.data["kv/pairs"] = data
+
+    with pytest.raises(CorruptSnapshot):
+        state.load(sections)
+
+    assert contents(state) == {"mine": b"1"}
+
+
+def test_memory_grows_and_shrinks_with_the_pairs() -> None:
+    state = KeyValue()
+
+    state.set("a", bytes(10_000))
+    full = state.memory_bytes()
+    state.set("a", b"")
+
+    assert 10_000 < full < 11_000
+    assert state.memory_bytes() < 1000
+
+
+def test_order_is_never_stale_beside_a_writer() -> None:
+    state = KeyValue()
+    is_done = threading.Event()
+    errors: list[str] = []
+
+    def write() -> None:
+        for i in range(3000):
+            state.set(f"{i:05d}", b"")
+        is_done.set()
+
+    def read() -> None:
+        while not is_done.is_set():
+            seen = len(state)
+            keys = list(state.prefix())
+            if len(keys) < seen or keys != sorted(keys):
+                errors.append(f"{len(keys)} keys after {seen}")
+
+    threads = [threading.Thread(target=body) for body in (write, read, read)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert errors == []
+    assert len(list(state.prefix())) == 3000
+
+
+def test_view_is_a_mutable_mapping_in_key_order() -> None:
+    database = FakeDatabase()
+    kv = KeyValueView(database)
+
+    kv["b"] = b"2"
+    kv["a"] = "é"
+    kv["c"] = bytearray(b"3")
+    kv["user:1"] = memoryview(b"123456")[::2]
+
+    assert list(kv) == ["a", "b", "c", "user:1"]
+    assert dict(kv) == {"a": "é".encode(), "b": b"2", "c": b"3", "user:1": b"135"}
+    assert list(kv.prefix("user:")) == ["user:1"]
+    assert list(kv.prefix("x")) == []
+    assert (kv.get_str("a"), kv.get_str("z"), kv.get_str("z", "none")) == ("é", None, "none")
+    assert (kv.get("z"), kv.get("b"), "b" in kv, "z" in kv, kv.__contains__(5)) == (None, b"2", True, False, False)
+    assert kv.pop("b") == b"2"
+    del kv["c"]
+    assert len(kv) == 2
+    assert database.commits[-2:] == [("b", None), ("c", None)]
+    kv.clear()
+    assert (len(kv), list(kv)) == (0, [])
+
+
+def test_stored_value_does_not_follow_its_buffer() -> None:
+    kv = KeyValueView(FakeDatabase())
+    buffer = bytearray(b"abc")
+
+    kv["a"] = buffer
+    buffer[0] = 0
+
+    assert kv["a"] == b"abc"
+
+
+def test_missing_key_is_a_key_error_and_no_commit() -> None:
+    database = FakeDatabase()
+    kv = KeyValueView(database)
+
+    with pytest.raises(KeyError, match="nope"):
+        kv["nope"]
+    with pytest.raises(KeyError, match="nope"):
+        del kv["nope"]
+
+    assert database.commits == []
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("", b"", "1 to 65536 bytes, got 0"),
+        ("é" * 32_769, b"", "got 65538"),
+        ("\ud800", b"", "surrogates"),
+        (b"a", b"", "str as key, got bytes"),
+        (1, b"", "got int"),
+        ("a", 5, "got int"),
+        ("a", None, "got NoneType"),
+        ("a", "\ud800", "surrogates"),
+    ],
+)
+def test_keys_and_values_that_do_not_fit_are_refused(key: str, value: bytes, words: str) -> None:
+    database = FakeDatabase()
+
+    with pytest.raises(ConfigError, match=words):
+        KeyValueView(database)[key] = value
+
+    assert database.commits == []
+
+
+def test_longest_key_is_accepted_and_a_longer_value_is_not() -> None:
+    kv = KeyValueView(FakeDatabase())
+
+    kv["k" * MAX_KEY_BYTES] = b"v"
+    with pytest.raises(ConfigError, match="268435457"):
+        kv["a"] = memoryview(bytearray(MAX_VALUE_BYTES + 1))
+
+    assert len(kv) == 1
+
+
+def test_closed_database_speaks_through_the_view() -> None:
+    database = FakeDatabase()
+    kv = KeyValueView(database)
+    kv["a"] = b"1"
+    database.is_closed = True
+
+    for call in (lambda: kv["a"], lambda: len(kv), lambda: list(kv), lambda: kv.get("a"), lambda: "a" in kv):
+        with pytest.raises(DatabaseClosed):
+            call()
+    with pytest.raises(DatabaseClosed):
+        kv["a"] = b"2"
