@@ -1,0 +1,951 @@
+"""The graph: how are the nearest vectors found without looking at all of them?
+
+Hierarchical navigable small worlds after Malkov & Yashunin, "Efficient and robust approximate nearest neighbor search
+using Hierarchical Navigable Small World graphs" (2016): insertion is algorithm 1, the search of a level algorithm 2,
+neighbours are chosen by the heuristic of algorithm 4 without its two extensions. We differ in three ways:
+
+* a step of the search expands up to ``BEAM`` candidates at once, so that their cache misses overlap, and keeps one
+  sorted pool instead of two heaps;
+* readers take no lock: a list is changed under a spin lock by storing aligned 32-bit slots, each of a row that is
+  there already, so a reader sees old or new neighbours and both are right;
+* a new row gets its own lists on all levels before any other row links to it.
+
+Who may call what together: `link`, `search`, `search_batch` and `scan` with each other; `reserve`, `append`, `load`
+with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
+"""
+
+from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cython.parallel cimport prange, threadid
+from libc.math cimport log
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcpy, memset
+
+from kektordb._bitmap cimport Bitmap
+from kektordb._memory cimport Region
+from kektordb._types cimport NO_SLOT, key_t, slot_t, word_t
+from kektordb._vectors cimport Vectors
+from kektordb.errors import CorruptSnapshot
+from kektordb.types import Section
+
+import numpy as np
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #if defined(__GNUC__) || defined(__clang__)
+    #define kektor_prefetch(p) __builtin_prefetch(p)
+    #define kektor_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define kektor_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define kektor_load_top(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define kektor_try_lock(p) (__atomic_exchange_n((p), 1, __ATOMIC_ACQUIRE) == 0)
+    #define kektor_unlock(p) __atomic_store_n((p), 0, __ATOMIC_RELEASE)
+    #define kektor_first_bit(w) __builtin_ctzll(w)
+    #else
+    #include <intrin.h>
+    #define kektor_prefetch(p) ((void)(p))
+    #define kektor_load(p) (*(volatile uint32_t*)(p))
+    #define kektor_store(p, v) (*(volatile uint32_t*)(p) = (v))
+    #define kektor_load_top(p) (*(volatile uint64_t*)(p))
+    #define kektor_try_lock(p) (_InterlockedExchange8((char*)(p), 1) == 0)
+    #define kektor_unlock(p) ((void)_InterlockedExchange8((char*)(p), 0))
+    static __inline int kektor_first_bit(uint64_t w) { unsigned long i; _BitScanForward64(&i, w); return (int)i; }
+    #endif
+    #if defined(_WIN32)
+    #include <windows.h>
+    #define kektor_yield() SwitchToThread()
+    #else
+    #include <sched.h>
+    #define kektor_yield() sched_yield()
+    #endif
+    /* Critical sections are microseconds; after a while the holder has lost its processor, so ours is given up too. */
+    static inline void kektor_lock(uint8_t* lock) {
+        int spins = 0;
+        while (!kektor_try_lock(lock)) if (++spins > 200) { kektor_yield(); spins = 0; }
+    }
+    #if defined(_OPENMP)
+    #define KEKTOR_OPENMP _OPENMP
+    #else
+    #define KEKTOR_OPENMP 0
+    #endif
+    """
+    void prefetch "kektor_prefetch"(const void* address) noexcept nogil
+    slot_t load_slot "kektor_load"(const slot_t* address) noexcept nogil
+    void store_slot "kektor_store"(slot_t* address, slot_t value) noexcept nogil
+    void store_top "kektor_store"(uint64_t* address, uint64_t value) noexcept nogil
+    uint64_t load_top "kektor_load_top"(const uint64_t* address) noexcept nogil
+    void lock "kektor_lock"(uint8_t* address) noexcept nogil
+    void unlock "kektor_unlock"(uint8_t* address) noexcept nogil
+    int first_bit "kektor_first_bit"(uint64_t word) noexcept nogil
+    const int OPENMP "KEKTOR_OPENMP"
+
+cdef enum:
+    BEAM = 4                    # candidates expanded per step (benchmarks/search.py: 3 and 4 are best)
+    MAX_LEVEL = 15
+    N_LOCKS = 65536             # stripes: two threads meet by chance once in 65,536
+    LINE_SLOTS = 16             # slots in one cache line
+    SCAN_CHUNK = 256            # rows handed to the kernel at once by an exact scan
+    COW_SHIFT = 13              # 8,192 lists to a copy-on-write chunk
+    MAX_EF = 65536
+    SORT_FROM = 4096            # results from which sorting all rows once beats keeping a sorted pool
+
+cdef uint64_t EMPTY = <uint64_t>-1
+cdef uint64_t SLOT_MASK = 0x7FFFFFFF
+
+# When is reading all allowed rows cheaper than walking the graph? Chosen by benchmarks/filters.py (see
+# docs/decisions/filtered-search.md): a walk costs WALK_NS per unit of ef and grows by n / allowed; a scan costs
+# SCAN_NS and SCAN_LINE_NS per cache line of a row.
+cdef double WALK_NS = 450
+cdef double SCAN_NS = 4
+cdef double SCAN_LINE_NS = 3.5
+
+openmp = OPENMP != 0
+
+
+# ---------------------------------------------------------------------------------------------------------- lists
+
+cdef inline const slot_t* list_of(const Core* g, slot_t slot, int level) noexcept nogil:
+    if level == 0:
+        return g.links + <Py_ssize_t>slot * g.width
+    return g.upper + (<Py_ssize_t>g.upper_at[slot] + level - 1) * g.m
+
+
+cdef inline int top_level(uint64_t top) noexcept nogil:
+    return <int>(top >> 32)
+
+
+cdef void cow_copy(Core* g, Py_ssize_t chunk) noexcept nogil:
+    """Keep a chunk of level 0 as it was when the view was frozen."""
+    cdef Py_ssize_t size = g.width << COW_SHIFT
+    lock(&g.cow_locks[chunk])
+    if not g.cow_done[chunk]:
+        memcpy(g.cow_shadow + chunk * size, g.links + chunk * size, size * sizeof(slot_t))
+        g.cow_done[chunk] = 1
+    unlock(&g.cow_locks[chunk])
+
+
+cdef inline void before_change(Core* g, slot_t slot, int level) noexcept nogil:
+    cdef Py_ssize_t chunk = slot >> COW_SHIFT
+    if level == 0 and chunk < g.cow_chunks and not g.cow_done[chunk]:
+        cow_copy(g, chunk)
+
+
+cdef void write_list(Core* g, slot_t slot, int level, const slot_t* chosen, Py_ssize_t n) noexcept nogil:
+    cdef slot_t* target = <slot_t*>list_of(g, slot, level)
+    cdef Py_ssize_t i, most = g.m if level else g.m0
+    before_change(g, slot, level)
+    for i in range(n):
+        store_slot(target + i, chosen[i])
+    for i in range(n, most):
+        store_slot(target + i, NO_SLOT)
+
+
+# ------------------------------------------------------------------------------------------------------ one search
+
+cdef inline void new_epoch(Scratch* s) noexcept nogil:
+    s.epoch += 1
+    if s.epoch == 0:
+        memset(s.visited, 0, s.n_visited * sizeof(uint16_t))
+        s.epoch = 1
+
+
+cdef inline void sort_candidates(uint64_t* a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, j
+    cdef uint64_t x
+    for i in range(1, n):
+        x = a[i]
+        j = i - 1
+        while j >= 0 and a[j] > x:
+            a[j + 1] = a[j]
+            j -= 1
+        a[j + 1] = x
+
+
+cdef inline Py_ssize_t merge(uint64_t* pool, Py_ssize_t size, Py_ssize_t most, const uint64_t* found, Py_ssize_t n,
+                             Py_ssize_t* cursor) noexcept nogil:
+    """Merge sorted `found` into the sorted pool, from the back, keeping the `most` smallest. Returns the new size.
+
+    The cursor falls to the first place that was filled anew.
+    """
+    cdef Py_ssize_t i = size - 1, j = n - 1, out, excess = size + n - most
+    while excess > 0:
+        if i >= 0 and pool[i] > found[j]:
+            i -= 1
+        else:
+            j -= 1
+            if j < 0:
+                return i + 1 if i + 1 < most else most
+        excess -= 1
+    out = i + j + 1
+    size = out + 1
+    while j >= 0:
+        if i >= 0 and pool[i] > found[j]:
+            pool[out] = pool[i]
+            i -= 1
+        else:
+            pool[out] = found[j]
+            j -= 1
+            if out < cursor[0]:
+                cursor[0] = out
+        out -= 1
+    return size
+
+
+cdef Py_ssize_t search_level(const Core* g, Scratch* s, const float* query, int level, Py_ssize_t n_entries,
+                             Py_ssize_t ef) noexcept nogil:
+    """Search one level from the entries that lie in `s.pool` (sorted); leaves the best `ef` there. Returns how many.
+
+    Every slot in the pool, and `s.visited` of it, must have been marked by the caller.
+    """
+    cdef Py_ssize_t size = n_entries, cursor = 0, taken, i, j, m, c
+    cdef Py_ssize_t most = g.m if level else g.m0
+    cdef uint64_t* pool = s.pool
+    cdef uint64_t* found = s.candidates
+    cdef uint64_t worst
+    cdef uint16_t* visited = s.visited
+    cdef uint16_t epoch = s.epoch
+    cdef slot_t* work = s.work
+    cdef key_t* keys = s.keys
+    cdef const slot_t* links
+    cdef slot_t slot
+    while True:
+        taken = m = 0
+        i = cursor
+        while i < size and taken < BEAM:
+            if not pool[i] & 1:
+                slot = <slot_t>(pool[i] >> 1 & SLOT_MASK)
+                pool[i] |= 1
+                taken += 1
+                links = list_of(g, slot, level)
+                # Without a branch: every slot is appended, and the next one overwrites it when it was seen before.
+                for j in range(most):
+                    slot = load_slot(links + j)
+                    if slot == NO_SLOT:
+                        break
+                    work[m] = slot
+                    m += visited[slot] != epoch
+                    visited[slot] = epoch
+            i += 1
+        if taken == 0:
+            return size
+        cursor = i
+        g.many(query, g.rows, g.stride, work, m, g.stride, keys)
+        worst = pool[ef - 1] if size == ef else EMPTY
+        c = 0
+        for i in range(m):
+            found[c] = <uint64_t>keys[i] << 32 | <uint64_t>work[i] << 1
+            c += found[c] < worst
+        if level == 0:
+            for i in range(c):
+                links = g.links + <Py_ssize_t>(found[i] >> 1 & SLOT_MASK) * g.width
+                prefetch(links)
+                prefetch(links + LINE_SLOTS)
+        sort_candidates(found, c)
+        if c > ef:
+            c = ef
+        if c:
+            size = merge(pool, size, ef, found, c, &cursor)
+
+
+cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t top, int target) noexcept nogil:
+    """Walk greedily from the entry point to level `target`. Returns the pool entry of the nearest node found."""
+    cdef int level = top_level(top)
+    cdef slot_t work = <slot_t>top, slot
+    cdef uint64_t best, entry
+    cdef key_t key
+    cdef Py_ssize_t j, m
+    cdef bint better
+    cdef const slot_t* links
+    g.many(query, g.rows, g.stride, &work, 1, g.stride, &key)
+    best = <uint64_t>key << 32 | <uint64_t>work << 1
+    while level > target:
+        better = True
+        while better:
+            better = False
+            links = list_of(g, <slot_t>(best >> 1 & SLOT_MASK), level)
+            m = 0
+            for j in range(g.m):
+                slot = load_slot(links + j)
+                if slot == NO_SLOT:
+                    break
+                s.work[m] = slot
+                m += 1
+            g.many(query, g.rows, g.stride, s.work, m, g.stride, s.keys)
+            for j in range(m):
+                entry = <uint64_t>s.keys[j] << 32 | <uint64_t>s.work[j] << 1
+                if entry < best:
+                    best = entry
+                    better = True
+        level -= 1
+    return best
+
+
+cdef Py_ssize_t walk(const Core* g, Scratch* s, const float* query, Py_ssize_t ef) noexcept nogil:
+    """Search the whole graph; leaves the best `ef` in `s.pool`, sorted. Returns how many."""
+    cdef uint64_t top = load_top(&g.top)
+    if top == EMPTY:
+        return 0
+    new_epoch(s)
+    s.pool[0] = descend(g, s, query, top, 0)
+    s.visited[s.pool[0] >> 1 & SLOT_MASK] = s.epoch
+    return search_level(g, s, query, 0, 1, ef)
+
+
+cdef int compare_entries(const void* a, const void* b) noexcept nogil:
+    cdef uint64_t x = (<const uint64_t*>a)[0], y = (<const uint64_t*>b)[0]
+    return (x > y) - (x < y)
+
+
+cdef Py_ssize_t scan_rows(const Core* g, Scratch* s, const float* query, Py_ssize_t k,
+                          const word_t* words) noexcept nogil:
+    """Compare the query with every row of a bitmap; leaves the best `k` in `s.pool`, sorted. Returns how many.
+
+    Without a bitmap all rows are read. Above `SORT_FROM` results the pool has room for all rows, and is sorted once.
+    """
+    cdef Py_ssize_t w, m = 0, size = 0, cursor = 0, i, c, n_words = (g.n + 63) >> 6
+    cdef word_t word
+    cdef uint64_t worst
+    for w in range(n_words + 1):
+        word = 0
+        if w < n_words:
+            if words != NULL:
+                word = words[w]
+            elif w < g.n >> 6:
+                word = EMPTY
+            else:
+                word = (<word_t>1 << (g.n & 63)) - 1
+        while word:
+            s.work[m] = <slot_t>(w * 64 + first_bit(word))
+            m += 1
+            word &= word - 1
+        # A word holds 64 rows at most, so there is always room for the next one.
+        if m > SCAN_CHUNK - 64 or (w == n_words and m > 0):
+            g.many(query, g.rows, g.stride, s.work, m, g.stride, s.keys)
+            if k > SORT_FROM:
+                for i in range(m):
+                    s.pool[size + i] = <uint64_t>s.keys[i] << 32 | <uint64_t>s.work[i] << 1
+                size += m
+            else:
+                worst = s.pool[k - 1] if size == k else EMPTY
+                c = 0
+                for i in range(m):
+                    s.candidates[c] = <uint64_t>s.keys[i] << 32 | <uint64_t>s.work[i] << 1
+                    c += s.candidates[c] < worst
+                sort_candidates(s.candidates, c)
+                if c > k:
+                    c = k
+                if c:
+                    size = merge(s.pool, size, k, s.candidates, c, &cursor)
+            m = 0
+    if k > SORT_FROM:
+        qsort(s.pool, size, sizeof(uint64_t), compare_entries)
+        size = k if size > k else size
+    return size
+
+
+cdef Py_ssize_t keep_allowed(uint64_t* pool, Py_ssize_t n, const word_t* words) noexcept nogil:
+    cdef Py_ssize_t i, kept = 0
+    cdef uint64_t slot
+    for i in range(n):
+        slot = pool[i] >> 1 & SLOT_MASK
+        pool[kept] = pool[i]
+        kept += words[slot >> 6] >> (slot & 63) & 1
+    return kept
+
+
+# ----------------------------------------------------------------------------------------------------- one insertion
+
+cdef Py_ssize_t choose_neighbours(const Core* g, Scratch* s, const uint64_t* candidates, Py_ssize_t n,
+                                  Py_ssize_t most) noexcept nogil:
+    """Choose up to `most` neighbours among sorted candidates, into `s.chosen`: algorithm 4 of the paper.
+
+    A candidate that is nearer to a chosen one than to the new row is left out: it can be reached through that one.
+    """
+    cdef Py_ssize_t i, j, n_chosen = 0
+    cdef slot_t slot
+    cdef key_t key
+    cdef bint good
+    for i in range(n):
+        slot = <slot_t>(candidates[i] >> 1 & SLOT_MASK)
+        if n >= most and n_chosen > 0:
+            key = <key_t>(candidates[i] >> 32)
+            g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.chosen, n_chosen, g.stride, s.chosen_keys)
+            good = True
+            for j in range(n_chosen):
+                good = good and s.chosen_keys[j] >= key
+            if not good:
+                continue
+        s.chosen[n_chosen] = slot
+        n_chosen += 1
+        if n_chosen == most:
+            break
+    return n_chosen
+
+
+cdef void link_back(Core* g, Scratch* s, slot_t slot, slot_t new, int level) noexcept nogil:
+    """Add `new` to the list of `slot`; a full list is chosen anew among its members and `new`."""
+    cdef Py_ssize_t i, n = 0, most = g.m if level else g.m0
+    cdef slot_t* links = <slot_t*>list_of(g, slot, level)
+    cdef uint8_t* stripe = &g.locks[slot % N_LOCKS]
+    lock(stripe)
+    while n < most and links[n] != NO_SLOT:
+        n += 1
+    if n < most:
+        before_change(g, slot, level)
+        store_slot(links + n, new)
+    else:
+        memcpy(s.work, links, n * sizeof(slot_t))
+        s.work[n] = new
+        n += 1
+        g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.work, n, g.stride, s.keys)
+        for i in range(n):
+            s.candidates[i] = <uint64_t>s.keys[i] << 32 | <uint64_t>s.work[i] << 1
+        sort_candidates(s.candidates, n)
+        write_list(g, slot, level, s.chosen, choose_neighbours(g, s, s.candidates, n, most))
+    unlock(stripe)
+
+
+cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
+    """Link a row that `append` has put in place."""
+    cdef int level = g.levels[slot], from_level, at
+    cdef uint64_t top = load_top(&g.top)
+    cdef const float* row = g.rows + <Py_ssize_t>slot * g.stride
+    cdef bint raises = top == EMPTY or level > top_level(top)
+    cdef Py_ssize_t n, i
+    cdef const slot_t* links
+    if raises:
+        # Rare: the graph gets a new top. Whoever else raises it waits until this one is done.
+        lock(&g.top_lock)
+        top = load_top(&g.top)
+    if top != EMPTY:
+        new_epoch(s)
+        from_level = level if level < top_level(top) else top_level(top)
+        s.pool[0] = descend(g, s, row, top, from_level)
+        n = 1
+        for at in range(from_level, -1, -1):
+            new_epoch(s)
+            s.visited[slot] = s.epoch
+            for i in range(n):
+                s.pool[i] &= ~<uint64_t>1
+                s.visited[s.pool[i] >> 1 & SLOT_MASK] = s.epoch
+            n = search_level(g, s, row, at, n, g.ef_construction)
+            write_list(g, slot, at, s.chosen, choose_neighbours(g, s, s.pool, n, g.m))
+        for at in range(from_level + 1):
+            links = list_of(g, slot, at)
+            # The list may grow meanwhile: whoever links to this row has linked both ways already.
+            memcpy(s.pool, links, g.m * sizeof(slot_t))
+            for i in range(g.m):
+                if (<slot_t*>s.pool)[i] == NO_SLOT:
+                    break
+                link_back(g, s, (<slot_t*>s.pool)[i], slot, at)
+    if raises:
+        if top == EMPTY or level > top_level(top):
+            store_top(&g.top, <uint64_t>level << 32 | slot)
+        unlock(&g.top_lock)
+
+
+cdef inline uint64_t mix(uint64_t x) noexcept nogil:
+    """Scramble a counter: the output function of SplitMix64 (Steele, Lea & Flood 2014)."""
+    x += <uint64_t>0x9E3779B97F4A7C15
+    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
+    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
+    return x ^ (x >> 31)
+
+
+cdef int draw_level(uint64_t seed, uint64_t counter, double factor) noexcept nogil:
+    """Draw the level of the `counter`-th insertion: geometric with mean 1/ln(m), the same for every run and thread."""
+    cdef double uniform = <double>((mix(seed ^ mix(counter)) >> 11) + 1) / <double>(<uint64_t>1 << 53)
+    cdef double level = -log(uniform) * factor
+    return MAX_LEVEL if level > MAX_LEVEL else <int>level
+
+
+# ------------------------------------------------------------------------------------------------------- the graph
+
+cdef class Graph:
+    """An HNSW graph over the rows of `vectors`.
+
+    Parameters
+    ----------
+    vectors : Vectors
+        Where the rows live; only this graph appends to them.
+    m : int
+        Neighbours of a row on the levels above 0; twice as many on level 0.
+    ef_construction : int
+        Candidates kept while a row is inserted.
+    seed : int
+        Of the levels. The same seed, order of insertion and one thread give the same graph.
+    """
+
+    def __cinit__(self, Vectors vectors, Py_ssize_t m, Py_ssize_t ef_construction, uint64_t seed):
+        self.vectors = vectors
+        self.seed = seed
+        self.links = Region()
+        self.upper = Region()
+        self.upper_at = Region()
+        self.levels = Region()
+        self.core.m = m
+        self.core.m0 = 2 * m
+        self.core.width = (2 * m + LINE_SLOTS - 1) // LINE_SLOTS * LINE_SLOTS
+        self.core.ef_construction = ef_construction
+        self.core.many = vectors.many
+        self.core.stride = vectors.stride
+        self.core.top = EMPTY
+        self.core.locks = <uint8_t*>PyMem_Calloc(N_LOCKS, 1)
+        if self.core.locks == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        cdef Scratch* s = self.free
+        cdef Scratch* following
+        while s != NULL:
+            following = s.next
+            free_scratch(s)
+            s = following
+        PyMem_Free(self.core.locks)
+        self.thaw()
+
+    # ---- scratch: one per running search, kept for the next one
+
+    cdef Scratch* take(self, Py_ssize_t n_pool) noexcept nogil:
+        """Take scratch with room for a pool of `n_pool`; NULL when there is no memory."""
+        cdef Scratch* s
+        lock(&self.free_lock)
+        s = self.free
+        if s != NULL:
+            self.free = s.next
+        unlock(&self.free_lock)
+        if s == NULL:
+            s = <Scratch*>calloc(1, sizeof(Scratch))
+        if s != NULL and not fit_scratch(s, &self.core, n_pool):
+            free_scratch(s)
+            s = NULL
+        return s
+
+    cdef void give(self, Scratch* s) noexcept nogil:
+        lock(&self.free_lock)
+        s.next = self.free
+        self.free = s
+        unlock(&self.free_lock)
+
+    # ---- writing
+
+    def __len__(self):
+        return self.core.n
+
+    def reserve(self, Py_ssize_t n_more):
+        """Get all memory that appending `n_more` rows will take; raises MemoryError and changes nothing else."""
+        cdef Py_ssize_t i, n = self.core.n + n_more, lists = self.n_upper
+        cdef double factor = 1 / log(self.core.m)
+        if n > <Py_ssize_t>SLOT_MASK:
+            raise MemoryError(f"an index holds at most {SLOT_MASK} rows")
+        for i in range(self.core.n, n):
+            lists += draw_level(self.seed, i, factor)
+        self.vectors.reserve(n)
+        self.links.grow(<size_t>n * self.core.width * sizeof(slot_t))
+        self.upper.grow(<size_t>lists * self.core.m * sizeof(slot_t))
+        self.upper_at.grow(<size_t>n * sizeof(uint32_t))
+        self.levels.grow(<size_t>n)
+        self.point()
+
+    cdef int point(self) except -1:
+        self.core.rows = self.vectors.rows
+        self.core.links = <slot_t*>self.links.data
+        self.core.upper = <slot_t*>self.upper.data
+        self.core.upper_at = <uint32_t*>self.upper_at.data
+        self.core.levels = <uint8_t*>self.levels.data
+        return 0
+
+    def append(self, const float[:, ::1] rows):
+        """Put prepared rows into the next slots, unlinked, and return the first slot. Room was reserved."""
+        cdef Py_ssize_t first = self.core.n, i, n = rows.shape[0]
+        cdef double factor = 1 / log(self.core.m)
+        cdef int level
+        self.vectors.put(first, rows)
+        for i in range(first, first + n):
+            level = draw_level(self.seed, i, factor)
+            self.core.levels[i] = level
+            self.core.upper_at[i] = self.n_upper
+            memset(self.core.upper + self.n_upper * self.core.m, 0xFF, level * self.core.m * sizeof(slot_t))
+            self.n_upper += level
+        memset(self.core.links + first * self.core.width, 0xFF, n * self.core.width * sizeof(slot_t))
+        self.core.n = first + n
+        return first
+
+    def link(self, Py_ssize_t first, Py_ssize_t n, int n_threads):
+        """Link `n` appended rows into the graph. Releases the GIL; searches may run meanwhile.
+
+        With one thread the graph depends only on seed and order. Raises MemoryError before anything moved.
+        """
+        cdef Scratch** scratches = <Scratch**>PyMem_Calloc(n_threads, sizeof(Scratch*))
+        cdef Py_ssize_t i, alone
+        cdef int t
+        if scratches == NULL:
+            raise MemoryError()
+        try:
+            for t in range(n_threads):
+                scratches[t] = self.take(self.core.ef_construction)
+                if scratches[t] == NULL:
+                    raise MemoryError("no memory to insert rows")
+            with nogil:
+                # The first rows one by one: threads that do not see each other would build islands.
+                alone = first
+                while alone < first + n and (n_threads == 1 or alone < 256):
+                    insert(&self.core, scratches[0], <slot_t>alone)
+                    alone += 1
+                if alone < first + n:
+                    for i in prange(alone, first + n, num_threads=n_threads, schedule="dynamic", chunksize=1):
+                        insert(&self.core, scratches[threadid()], <slot_t>i)
+        finally:
+            for t in range(n_threads):
+                if scratches[t] != NULL:
+                    self.give(scratches[t])
+            PyMem_Free(scratches)
+
+    # ---- searching
+
+    cdef Py_ssize_t find(self, Scratch* s, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
+                         Py_ssize_t n_allowed) noexcept nogil:
+        """Find the `k` nearest allowed rows of `s.query`; leaves them at the head of `s.pool`. Returns how many.
+
+        A filtered walk keeps ``ef * n / n_allowed`` candidates and drops those not allowed at the end. When a filter
+        hangs together with the distance, far fewer remain than that promises: it is then walked again with four times
+        as many while that is cheaper than reading all allowed rows, which is the end of it.
+        """
+        cdef Core* g = &self.core
+        cdef Py_ssize_t wide, found, need
+        cdef double scan_ns = n_allowed * (SCAN_NS + SCAN_LINE_NS * g.stride / LINE_SLOTS), walk_ns
+        if n_allowed == 0:
+            return 0
+        walk_ns = WALK_NS * ef * g.n / n_allowed
+        if n_allowed == g.n:
+            words = NULL
+        if scan_ns > walk_ns:
+            if words == NULL:
+                found = walk(g, s, s.query, ef)
+                if found >= k:
+                    return k
+            else:
+                # Enough to be as sure of the k nearest as an unfiltered walk of this ef.
+                need = 2 * k if 2 * k > ef // 2 else ef // 2
+                if need > n_allowed:
+                    need = n_allowed
+                wide = <Py_ssize_t>(<double>ef * g.n / n_allowed)
+                while walk_ns < scan_ns and wide <= s.n_pool:
+                    found = keep_allowed(s.pool, walk(g, s, s.query, wide), words)
+                    if found >= need:
+                        return k
+                    wide *= 4
+                    walk_ns *= 4
+        return scan_rows(g, s, s.query, k, words)
+
+    cdef Py_ssize_t pool_size(self, Py_ssize_t k, Py_ssize_t ef, Py_ssize_t n_allowed) noexcept:
+        """Room for every pool that `find` may use."""
+        cdef Py_ssize_t n = self.core.n, wide = ef
+        if 0 < n_allowed < n:
+            wide = <Py_ssize_t>(<double>ef * n / n_allowed) * 4
+        if wide > n:
+            wide = n
+        if wide > MAX_EF:
+            wide = MAX_EF
+        if k > SORT_FROM:
+            wide = n
+        return max(wide, k, ef)
+
+    def search(self, const float[::1] query, Py_ssize_t k, Py_ssize_t ef, Bitmap allowed=None,
+               Py_ssize_t n_allowed=-1):
+        """Find the `k` nearest rows.
+
+        Parameters
+        ----------
+        query : float32 (dim,)
+            As the user gave it; checked and normalised here.
+        k, ef : int
+            Results wanted, and candidates kept by the walk; `ef` is at least `k`.
+        allowed : Bitmap, optional
+            Only these slots are returned; its length is ``len(self)``.
+        n_allowed : int, optional
+            How many bits of `allowed` are set, when the caller knows.
+
+        Returns
+        -------
+        slots : uint32 (n,)
+        distances : float32 (n,)
+            Nearest first, ties by slot; ``n = min(k, allowed rows)``. Both None when the query holds NaN or Inf or is
+            too long for float32 distances.
+        """
+        cdef Py_ssize_t found, n_pool, i
+        cdef Scratch* s
+        cdef bint good
+        cdef const word_t* words = NULL if allowed is None else allowed.words
+        if n_allowed < 0:
+            n_allowed = self.core.n if allowed is None else allowed.count()
+        k = min(k, n_allowed)
+        ef = min(max(ef, k, 1), max(self.core.n, 1))
+        n_pool = self.pool_size(k, ef, n_allowed)
+        with nogil:
+            s = self.take(n_pool)
+            found = 0
+            good = False
+            if s != NULL:
+                good = self.vectors.prepare(&query[0], s.query)
+                if good:
+                    found = self.find(s, k, ef, words, n_allowed)
+        if s == NULL:
+            raise MemoryError("no memory to search")
+        if not good:
+            self.give(s)
+            return None, None
+        slots = np.empty(found, dtype=np.uint32)
+        distances = np.empty(found, dtype=np.float32)
+        cdef slot_t[::1] slots_view = slots
+        cdef float[::1] distances_view = distances
+        for i in range(found):
+            slots_view[i] = <slot_t>(s.pool[i] >> 1 & SLOT_MASK)
+            distances_view[i] = self.vectors.distance(<key_t>(s.pool[i] >> 32))
+        self.give(s)
+        return slots, distances
+
+    def search_batch(self, const float[:, ::1] queries, Py_ssize_t k, Py_ssize_t ef, int n_threads,
+                     Bitmap allowed=None):
+        """Find the `k` nearest rows of each query, on `n_threads` threads and without the GIL.
+
+        Returns
+        -------
+        slots : uint32 (n, k)
+        distances : float32 (n, k)
+        counts : int64 (n,)
+            How many of a row are filled; -1 for a query that holds NaN or Inf.
+        """
+        cdef Py_ssize_t n = queries.shape[0], i, j, n_pool
+        cdef Py_ssize_t n_allowed = self.core.n if allowed is None else allowed.count()
+        cdef const word_t* words = NULL if allowed is None else allowed.words
+        k = min(k, n_allowed)
+        ef = min(max(ef, k, 1), max(self.core.n, 1))
+        slots = np.empty((n, k), dtype=np.uint32)
+        distances = np.empty((n, k), dtype=np.float32)
+        counts = np.zeros(n, dtype=np.int64)
+        if n == 0 or k == 0:
+            return slots, distances, counts
+        cdef slot_t[:, ::1] slots_view = slots
+        cdef float[:, ::1] distances_view = distances
+        cdef long long[::1] counts_view = counts
+        cdef Scratch** scratches = <Scratch**>PyMem_Calloc(n_threads, sizeof(Scratch*))
+        cdef int t
+        if scratches == NULL:
+            raise MemoryError()
+        n_pool = self.pool_size(k, ef, n_allowed)
+        try:
+            for t in range(n_threads):
+                scratches[t] = self.take(n_pool)
+                if scratches[t] == NULL:
+                    raise MemoryError("no memory to search")
+            with nogil:
+                for i in prange(n, num_threads=n_threads, schedule="dynamic", chunksize=8):
+                    self._search_row(scratches[threadid()], &queries[i, 0], k, ef, words, n_allowed,
+                                     &slots_view[i, 0], &distances_view[i, 0], &counts_view[i])
+        finally:
+            for t in range(n_threads):
+                if scratches[t] != NULL:
+                    self.give(scratches[t])
+            PyMem_Free(scratches)
+        return slots, distances, counts
+
+    cdef void _search_row(self, Scratch* s, const float* query, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
+                          Py_ssize_t n_allowed, slot_t* slots, float* distances, long long* count) noexcept nogil:
+        cdef Py_ssize_t i, found
+        count[0] = -1
+        if self.vectors.prepare(query, s.query):
+            found = self.find(s, k, ef, words, n_allowed)
+            for i in range(found):
+                slots[i] = <slot_t>(s.pool[i] >> 1 & SLOT_MASK)
+                distances[i] = self.vectors.distance(<key_t>(s.pool[i] >> 32))
+            count[0] = found
+
+    # ---- snapshots
+
+    def meta(self):
+        """Return what is not in a section: rows, upper lists, entry point and top level."""
+        return {"n": self.core.n, "n_upper": self.n_upper, "top": self.core.top}
+
+    def freeze(self):
+        """Freeze a view: list its sections. They stay as they are now until `thaw`, while rows are added.
+
+        Level 0 is copied on write, chunk by chunk; the small rest is copied at once. Rows and levels never change.
+        """
+        cdef Py_ssize_t n = self.core.n, chunks = (n + (1 << COW_SHIFT) - 1) >> COW_SHIFT
+        cdef size_t chunk_bytes = (self.core.width << COW_SHIFT) * sizeof(slot_t)
+        self.thaw()
+        upper = (<char*>self.core.upper)[:self.n_upper * self.core.m * sizeof(slot_t)] if self.n_upper else b""
+        if chunks:
+            self.core.cow_done = <uint8_t*>PyMem_Calloc(chunks, 1)
+            self.core.cow_locks = <uint8_t*>PyMem_Calloc(chunks, 1)
+            # Address space; only what is copied takes memory.
+            self.core.cow_shadow = <slot_t*>malloc(chunks * chunk_bytes)
+            if self.core.cow_done == NULL or self.core.cow_locks == NULL or self.core.cow_shadow == NULL:
+                self.thaw()
+                raise MemoryError("no memory for a frozen view")
+            # A chunk is copied whole, so the region must cover the last one.
+            try:
+                self.links.grow(chunks * chunk_bytes)
+            except MemoryError:
+                self.thaw()
+                raise
+            self.point()
+            self.core.cow_chunks = chunks
+        return [
+            *self.vectors.freeze(n),
+            Section("graph/links", 4, n * self.core.width * sizeof(slot_t), self._read_links),
+            Section("graph/upper", 4, len(upper), lambda start, stop: upper[start:stop]),
+            Section("graph/upper_at", 4, n * sizeof(uint32_t), self._read_upper_at),
+            Section("graph/levels", 1, n, self._read_levels),
+        ]
+
+    def _read_links(self, Py_ssize_t start, Py_ssize_t stop):
+        cdef Py_ssize_t chunk, chunk_bytes = (self.core.width << COW_SHIFT) * <Py_ssize_t>sizeof(slot_t)
+        for chunk in range(start // chunk_bytes, (stop + chunk_bytes - 1) // chunk_bytes):
+            cow_copy(&self.core, chunk)
+        return (<char*>self.core.cow_shadow)[start:stop]
+
+    def _read_upper_at(self, size_t start, size_t stop):
+        return (<char*>self.core.upper_at)[start:stop]
+
+    def _read_levels(self, size_t start, size_t stop):
+        return (<char*>self.core.levels)[start:stop]
+
+    def thaw(self):
+        """Give up the frozen view. No `link` runs meanwhile."""
+        self.core.cow_chunks = 0
+        PyMem_Free(self.core.cow_done)
+        PyMem_Free(self.core.cow_locks)
+        free(self.core.cow_shadow)
+        self.core.cow_done = NULL
+        self.core.cow_locks = NULL
+        self.core.cow_shadow = NULL
+
+    def load(self, dict meta, object reader):
+        """Fill an empty graph from a snapshot. Raises CorruptSnapshot when a list points outside."""
+        cdef Py_ssize_t n = meta["n"], n_upper = meta["n_upper"]
+        self.vectors.load(reader, n)
+        self.n_upper = n_upper
+        load_region(reader, "graph/links", self.links, n * self.core.width * sizeof(slot_t))
+        load_region(reader, "graph/upper", self.upper, n_upper * self.core.m * sizeof(slot_t))
+        load_region(reader, "graph/upper_at", self.upper_at, n * sizeof(uint32_t))
+        load_region(reader, "graph/levels", self.levels, n)
+        self.core.n = n
+        self.core.top = meta["top"]
+        self.point()
+        fault = self.fault()
+        if fault:
+            raise CorruptSnapshot(f"the graph of a snapshot is damaged: {fault}")
+
+    def fault(self):
+        """Say which invariant of the graph is broken; "" when all hold."""
+        cdef Py_ssize_t i, j, lists = 0, n = self.core.n
+        cdef slot_t slot
+        cdef const slot_t* links
+        cdef int level, worst = -1
+        if (self.core.top == EMPTY) != (n == 0):
+            return "the entry point does not fit the number of rows"
+        with nogil:
+            for i in range(n):
+                level = self.core.levels[i]
+                if level > MAX_LEVEL or self.core.upper_at[i] + level > self.n_upper:
+                    worst = 0
+                    break
+                lists += level
+            if worst < 0 and lists != self.n_upper:
+                worst = 0
+            if worst < 0 and n > 0 and (<slot_t>self.core.top >= n
+                                        or self.core.levels[<slot_t>self.core.top] != top_level(self.core.top)):
+                worst = 1
+            if worst < 0:
+                for i in range(n):
+                    links = self.core.links + i * self.core.width
+                    for j in range(self.core.m0):
+                        slot = links[j]
+                        if slot != NO_SLOT and slot >= n:
+                            worst = 2
+                    for level in range(1, self.core.levels[i] + 1):
+                        links = list_of(&self.core, <slot_t>i, level)
+                        for j in range(self.core.m):
+                            slot = links[j]
+                            if slot != NO_SLOT and (slot >= n or self.core.levels[slot] < level):
+                                worst = 2
+        if worst < 0:
+            return ""
+        return ("levels and upper lists differ", "the entry point is not on the top level",
+                "a list points to a row that is not there")[worst]
+
+    # ---- looking inside
+
+    def neighbours(self, Py_ssize_t slot, int level=0):
+        """Return the slots that a row links to on a level."""
+        cdef const slot_t* links = list_of(&self.core, <slot_t>slot, level)
+        cdef Py_ssize_t j, most = self.core.m if level else self.core.m0
+        return [links[j] for j in range(most) if links[j] != NO_SLOT]
+
+    def level(self, Py_ssize_t slot):
+        """Return the highest level of a row."""
+        return self.core.levels[slot]
+
+    def memory_bytes(self):
+        """Return the bytes that the links take, without the rows."""
+        return (self.core.n * (self.core.width * sizeof(slot_t) + sizeof(uint32_t) + 1)
+                + self.n_upper * self.core.m * sizeof(slot_t))
+
+
+cdef load_region(object reader, str name, Region region, Py_ssize_t n_bytes):
+    region.grow(n_bytes)
+    if n_bytes:
+        reader.read_into(name, <char[:n_bytes]>region.data)
+
+
+# --------------------------------------------------------------------------------------------------------- scratch
+
+cdef void free_scratch(Scratch* s) noexcept nogil:
+    free(s.visited)
+    free(s.pool)
+    free(s.candidates)
+    free(s.work)
+    free(s.keys)
+    free(s.chosen)
+    free(s.chosen_keys)
+    free(s.query)
+    free(s)
+
+
+cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nogil:
+    """Give scratch room for the rows of the graph and a pool of `n_pool`. Returns 0 when there is no memory."""
+    cdef Py_ssize_t n, n_work = BEAM * g.m0
+    cdef uint16_t* visited
+    cdef uint64_t* pool
+    if s.work == NULL:
+        n_work = SCAN_CHUNK if n_work < SCAN_CHUNK else n_work
+        s.work = <slot_t*>malloc((n_work + 1) * sizeof(slot_t))
+        s.keys = <key_t*>malloc((n_work + 1) * sizeof(key_t))
+        s.candidates = <uint64_t*>malloc((n_work + 1) * sizeof(uint64_t))
+        s.chosen = <slot_t*>malloc((g.m0 + 1) * sizeof(slot_t))
+        s.chosen_keys = <key_t*>malloc((g.m0 + 1) * sizeof(key_t))
+        s.query = <float*>calloc(g.stride, sizeof(float))
+        if (s.work == NULL or s.keys == NULL or s.candidates == NULL or s.chosen == NULL or s.chosen_keys == NULL
+                or s.query == NULL):
+            return False
+    if s.n_visited < g.n:
+        n = g.n + g.n // 8 + 64
+        visited = <uint16_t*>calloc(n, sizeof(uint16_t))
+        if visited == NULL:
+            return False
+        free(s.visited)
+        s.visited = visited
+        s.n_visited = n
+        s.epoch = 0
+    # Insertion keeps a copied list of slots in the pool.
+    if n_pool < g.m0:
+        n_pool = g.m0
+    if s.n_pool < n_pool:
+        pool = <uint64_t*>realloc(s.pool, n_pool * sizeof(uint64_t))
+        if pool == NULL:
+            return False
+        s.pool = pool
+        s.n_pool = n_pool
+    return True

@@ -1,0 +1,10 @@
+"""How do large arrays grow without being copied?"""
+
+from typing_extensions import disjoint_base
+
+@disjoint_base
+class Region:
+    """Zero-filled bytes that grow; the owner of one large array."""
+
+    @property
+    def size(self) -> int: ...

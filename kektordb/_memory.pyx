@@ -1,0 +1,76 @@
+"""How do large arrays grow without being copied?
+
+On Linux a region is an anonymous mapping that ``mremap`` extends: pages move, bytes do not, and pages that nobody
+touched cost nothing. Elsewhere it is an aligned block that is copied when it grows.
+"""
+
+cdef extern from *:
+    """
+    #include <stdlib.h>
+    #include <string.h>
+    #if defined(__linux__)
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <sys/mman.h>
+    #define KEKTOR_HUGE_FROM ((size_t)8 << 20)  /* smaller regions would waste most of a 2 MiB page */
+    static void* kektor_region_resize(void* old, size_t old_size, size_t size) {
+        void* data = old == NULL
+            ? mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)
+            : mremap(old, old_size, size, MREMAP_MAYMOVE);
+        if (data == MAP_FAILED) return NULL;
+    #if defined(MADV_HUGEPAGE)
+        if (size >= KEKTOR_HUGE_FROM) (void)madvise(data, size, MADV_HUGEPAGE);
+    #endif
+        return data;
+    }
+    static void kektor_region_free(void* data, size_t size) { munmap(data, size); }
+    #else
+    #if defined(_WIN32)
+    #include <malloc.h>
+    static void* kektor_aligned(size_t size) { return _aligned_malloc(size, 64); }
+    static void kektor_region_free(void* data, size_t size) { (void)size; _aligned_free(data); }
+    #else
+    static void* kektor_aligned(size_t size) { void* p = NULL; return posix_memalign(&p, 64, size) ? NULL : p; }
+    static void kektor_region_free(void* data, size_t size) { (void)size; free(data); }
+    #endif
+    static void* kektor_region_resize(void* old, size_t old_size, size_t size) {
+        char* data = (char*)kektor_aligned(size);
+        if (data == NULL) return NULL;
+        if (old != NULL) { memcpy(data, old, old_size); kektor_region_free(old, old_size); }
+        memset(data + old_size, 0, size - old_size);
+        return data;
+    }
+    #endif
+    """
+    void* region_resize "kektor_region_resize"(void* old, size_t old_size, size_t size) noexcept nogil
+    void region_free "kektor_region_free"(void* data, size_t size) noexcept nogil
+
+cdef enum:
+    PAGE = 4096
+
+
+cdef class Region:
+    """Zero-filled bytes that grow; the owner of one large array."""
+
+    def __dealloc__(self):
+        if self.data != NULL:
+            region_free(self.data, self.size)
+
+    cdef int grow(self, size_t n_bytes) except -1:
+        """Make room for `n_bytes` in all; new bytes are zero. Nobody may read the region meanwhile."""
+        cdef size_t size
+        cdef void* data
+        if n_bytes <= self.size:
+            return 0
+        # Half as much again: address space only, until it is touched.
+        size = self.size + self.size // 2
+        if size < n_bytes:
+            size = n_bytes
+        size = (size + PAGE - 1) // PAGE * PAGE
+        data = region_resize(self.data, self.size, size)
+        if data == NULL:
+            raise MemoryError(f"no memory for {size} bytes")
+        self.data = <char*>data
+        self.size = size
+        return 0
