@@ -1,0 +1,43 @@
+"""KektorDB: an embedded vector database.
+
+>>> import kektordb
+>>> with kektordb.open(":memory:") as db:
+...     shoes = db.create_index("shoes", metric="euclidean")
+...     shoes.add("red", [1.0, 0.0], {"price": 40})
+...     [hit.id for hit in shoes.search([1.0, 0.1], k=1, filter="price < 50")]
+['red']
+"""
+
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from kektordb import _distance, _hnsw, errors
+from kektordb.database import Database, open
+from kektordb.errors import *  # noqa: F403
+from kektordb.index import Index
+from kektordb.query import F
+from kektordb.results import Hit, Item, Results
+
+try:
+    __version__ = version("kektordb")
+except PackageNotFoundError:  # a checkout that was built but not installed
+    __version__ = "0+unknown"
+
+__all__ = [*errors.__all__, "Database", "F", "Hit", "Index", "Item", "Results", "__version__", "build_info", "open"]
+
+
+def build_info() -> dict[str, Any]:
+    """Say what this build is and what was chosen for this machine.
+
+    Returns
+    -------
+    dict
+        ``version``, ``isa`` (kernel set: ``v2``, ``v3``, ``v4``; ``KEKTORDB_ISA`` asks for a lower one), ``openmp``
+        (whether batches use threads), ``compiler``.
+    """
+    return {
+        "version": __version__,
+        "isa": _distance.isa,
+        "openmp": _hnsw.openmp,
+        "compiler": _distance.compiler,
+    }

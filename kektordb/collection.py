@@ -1,0 +1,340 @@
+"""What is one index in memory? Its rows, graph, ids, metadata and columns, by slot; pure memory, no files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from kektordb._bitmap import Bitmap
+from kektordb._columns import Columns
+from kektordb._hnsw import Graph
+from kektordb._metadata import MetadataStore, decode_metadata
+from kektordb._rwlock import RWLock
+from kektordb._strings import StringMap
+from kektordb._vectors import Vectors
+from kektordb.errors import CorruptSnapshot, VectorError
+from kektordb.operations import DeleteItems, IndexConfig, PutItems, PutMetadata
+from kektordb.query import Explanation, Filter, compile_filter
+from kektordb.results import Item, Results
+from kektordb.types import Section, SectionReader
+
+__all__ = ["Collection"]
+
+Params = dict[str, Any] | None
+Step = Callable[[int], None]
+
+# Rows that come in at once while searches wait: about a millisecond of work under the write lock.
+SLICE = 256
+
+
+class Collection:
+    """The state of one index.
+
+    A search holds the read lock from the filter to the ids. A write puts rows in place under the write lock, links
+    them under the read lock (searches run meanwhile and may pass over them), and makes them visible under the write
+    lock. Writers never meet: the database's commit lock is around every call that changes anything.
+
+    Parameters
+    ----------
+    config : IndexConfig
+    """
+
+    def __init__(self, config: IndexConfig) -> None:
+        self.config = config
+        self.lock = RWLock()
+        self.dim = config.dim
+        self.ids = StringMap()
+        self.metadata = MetadataStore()
+        self.columns = Columns()
+        self.alive = Bitmap(0)
+        self.n_alive = 0
+        self.graph: Graph | None = None
+        if config.dim:
+            self._make_graph(config.dim)
+
+    def _make_graph(self, dim: int) -> Graph:
+        self.dim = dim
+        config = self.config
+        self.graph = Graph(Vectors(dim, config.metric), config.m, config.ef_construction, config.seed)
+        return self.graph
+
+    def __len__(self) -> int:
+        return self.n_alive
+
+    @property
+    def n_slots(self) -> int:
+        """Slots in use, those of deleted items included."""
+        return 0 if self.graph is None else len(self.graph)
+
+    def has(self, id: str) -> bool:
+        """Tell whether an item of this id exists."""
+        with self.lock.read:
+            return self.ids.find_str(id) >= 0
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def reserve(self, operations: Sequence[PutItems]) -> None:
+        """Get the memory that applying `operations` takes; MemoryError changes nothing that can be seen."""
+        n = sum(len(operation.ids) for operation in operations)
+        id_bytes = sum(len(id.encode()) for operation in operations for id in operation.ids)
+        blobs = [blob for operation in operations for blob in operation.metadata if blob]
+        with self.lock.write:
+            graph = self.graph or self._make_graph(operations[0].vectors.shape[1])
+            graph.reserve(n)
+            self.ids.reserve_more(n, id_bytes)
+            self.metadata.reserve(len(graph) + n, sum(map(len, blobs)), len(blobs))
+
+    def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
+        """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
+        graph = self.graph or self._make_graph(operation.vectors.shape[1])
+        total = len(operation.ids)
+        for start in range(0, total, SLICE):
+            stop = min(start + SLICE, total)
+            with self.lock.write:
+                first = graph.append(operation.vectors[start:stop])
+                self.alive.resize(first + stop - start)
+                self._put_metadata(first, operation.metadata[start:stop])
+            with self.lock.read:
+                graph.link(first, stop - start, n_threads if stop - start > 1 else 1)
+            with self.lock.write:
+                self._publish(first, operation.ids[start:stop], operation.replace)
+            if step is not None:
+                step(stop)
+
+    def _put_metadata(self, first: int, blobs: Sequence[bytes]) -> None:
+        for slot, blob in enumerate(blobs, first):
+            metadata = decode_metadata(blob) if blob else {}
+            if metadata:
+                self.metadata.put(slot, metadata)
+            self.columns.add(slot, metadata)
+
+    def _publish(self, first: int, ids: Sequence[str], replace: bool) -> None:
+        for slot, id in enumerate(ids, first):
+            if replace:
+                self._bury(id)
+            self.ids.add_str(slot, id)
+            self.alive.set(slot)
+        self.n_alive += len(ids)
+
+    def _bury(self, id: str) -> None:
+        """Turn an item into a tombstone; its slot, row and links stay until they are vacuumed."""
+        slot = self.ids.find_str(id)
+        if slot >= 0:
+            self.ids.remove_number(slot)
+            self.alive.clear(slot)
+            self.n_alive -= 1
+
+    def delete(self, operation: DeleteItems) -> None:
+        """Apply a `DeleteItems`; an id that is not there is passed over."""
+        with self.lock.write:
+            for id in operation.ids:
+                self._bury(id)
+            self.ids.compact_if_wasteful()
+
+    def put_metadata(self, operation: PutMetadata) -> None:
+        """Apply a `PutMetadata`."""
+        metadata = decode_metadata(operation.metadata)
+        with self.lock.write:
+            slot = self.ids.find_str(operation.id)
+            if slot < 0:
+                return
+            self.columns.remove(slot, self.metadata.get(slot))
+            self.metadata.reserve(slot + 1, len(operation.metadata))
+            self.metadata.put(slot, metadata)
+            self.columns.add(slot, metadata)
+            self.metadata.compact_if_wasteful()
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def search(
+        self, query: npt.NDArray[np.float32], k: int, ef: int, filter: Filter | None, params: Params, include: frozenset[str]
+    ) -> Results:
+        """Find the `k` nearest items. Raises VectorError for NaN and Inf, FilterError."""
+        plan = None if filter is None else compile_filter(filter)
+        is_product = self.config.metric == "dot"
+        lock = self.lock
+        lock.acquire_read()
+        try:
+            graph = self.graph
+            if graph is None:
+                return Results([], np.empty(0, np.float32), is_product)
+            allowed, n_allowed = None, self.n_alive
+            if plan is not None:
+                allowed = plan.run(self.columns, len(graph), params)
+                allowed.iand(self.alive)
+                n_allowed = -1
+            elif n_allowed != len(graph):
+                allowed = self.alive
+            slots, distances = graph.search(query, k, ef, allowed, n_allowed)
+            if slots is None or distances is None:
+                raise VectorError(self.refused("the query"))
+            return self._results(slots, distances, include)
+        finally:
+            lock.release_read()
+
+    def _results(
+        self, slots: npt.NDArray[np.uint32], distances: npt.NDArray[np.float32], include: frozenset[str]
+    ) -> Results:
+        """Turn slots into results; the read lock is held."""
+        # Every slot here is alive, and so has an id.
+        ids = cast("list[str]", self.ids.get_many(slots))
+        store, raw, vectors = None, None, None
+        if "metadata" in include:
+            store, raw = self.metadata, self.metadata.raw_many(slots)
+        if "vector" in include and self.graph is not None:
+            vectors = self.graph.vectors.get(slots)
+        return Results(ids, distances, self.config.metric == "dot", store, raw, vectors)
+
+    def search_batch(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        ef: int,
+        filter: Filter | None,
+        params: Params,
+        include: frozenset[str],
+        n_threads: int,
+    ) -> list[Results]:
+        """Find the `k` nearest items of each query, on `n_threads` threads."""
+        plan = None if filter is None else compile_filter(filter)
+        with self.lock.read:
+            graph = self.graph
+            if graph is None:
+                return [Results([], np.empty(0, np.float32), self.config.metric == "dot") for _ in queries]
+            allowed = None
+            if plan is not None:
+                allowed = plan.run(self.columns, len(graph), params)
+                allowed.iand(self.alive)
+            elif self.n_alive != len(graph):
+                allowed = self.alive
+            slots, distances, counts = graph.search_batch(queries, k, ef, n_threads, allowed)
+            bad = np.flatnonzero(counts < 0)
+            if len(bad):
+                raise VectorError(self.refused(f"query {bad[0]}"))
+            return [self._results(slots[i, :n], distances[i, :n], include) for i, n in enumerate(counts)]
+
+    def refused(self, what: str) -> str:
+        """Say what is wrong with a vector that `Vectors.prepare` refused."""
+        limit = "" if self.config.metric == "cosine" else ", with a squared norm below 8e37"
+        return f"{what}: expected finite numbers{limit}, got NaN, Inf or too large ones"
+
+    def item(self, id: str) -> Item | None:
+        """Return an item, or None."""
+        return self.items([id])[0]
+
+    def items(self, ids: Sequence[str]) -> list[Item | None]:
+        """Return the items of these ids, in their order; None for each that is not there."""
+        with self.lock.read:
+            slots = [self.ids.find_str(id) for id in ids]
+            found = np.array([slot for slot in slots if slot >= 0], dtype=np.uint32)
+            if self.graph is None or not len(found):
+                return [None] * len(ids)
+            rows = iter(self.graph.vectors.get(found))
+            return [
+                Item(id, next(rows).copy(), self.metadata.get(slot)) if slot >= 0 else None
+                for id, slot in zip(ids, slots, strict=True)
+            ]
+
+    def raw_metadata(self, id: str) -> dict[str, Any] | None:
+        """Return the metadata of an item, or None when there is no such item."""
+        with self.lock.read:
+            slot = self.ids.find_str(id)
+            return None if slot < 0 else self.metadata.get(slot)
+
+    def matching(self, filter: Filter | None, params: Params) -> Bitmap:
+        """Return the slots of the living items that match; the read lock is held."""
+        if filter is None:
+            return self.alive.copy()
+        matches = compile_filter(filter).run(self.columns, self.n_slots, params)
+        matches.iand(self.alive)
+        return matches
+
+    def matching_ids(self, filter: Filter | None, params: Params) -> list[str]:
+        """Return the ids of the items that match, in the order in which they came in."""
+        with self.lock.read:
+            slots = np.frombuffer(self.matching(filter, params).slots(), dtype=np.uint32)
+            return cast("list[str]", self.ids.get_many(slots))
+
+    def count(self, filter: Filter | None, params: Params) -> int:
+        """Count the items that match."""
+        with self.lock.read:
+            return self.matching(filter, params).count()
+
+    def explain(self, filter: Filter, params: Params) -> Explanation:
+        """Return the plan of a filter with estimated and true numbers of rows."""
+        plan = compile_filter(filter)
+        with self.lock.read:
+            return plan.explain(self.columns, self.n_slots, params, self.alive)
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts and bytes by part."""
+        with self.lock.read:
+            graph = self.graph
+            vectors = 0 if graph is None else graph.vectors.memory_bytes(len(graph))
+            parts = {
+                "vectors": vectors,
+                "graph": 0 if graph is None else graph.memory_bytes(),
+                "ids": self.ids.memory_bytes(),
+                "metadata": self.metadata.memory_bytes(),
+                "columns": self.columns.memory_bytes(),
+            }
+            return {
+                "n_items": self.n_alive,
+                "n_tombstones": self.n_slots - self.n_alive,
+                "dim": self.dim,
+                **self.config.to_dict(),
+                "dim": self.dim,
+                "memory_bytes": {**parts, "total": sum(parts.values())},
+            }
+
+    # ---------------------------------------------------------------------------------------------------- snapshots
+
+    def freeze(self) -> tuple[dict[str, Any], list[Section]]:
+        """Freeze a view: what is not in sections, and the sections. They stay as they are now until `thaw`."""
+        with self.lock.write:
+            alive = self.alive.to_bytes()
+            meta: dict[str, Any] = {"dim": self.dim, "n_alive": self.n_alive, "graph": None}
+            sections = [Section("alive", 8, len(alive), lambda start, stop: alive[start:stop])]
+            if self.graph is not None:
+                sections += self.graph.freeze()
+                meta["graph"] = self.graph.meta()
+            sections += [*self.ids.freeze("ids"), *self.metadata.freeze(), *self.columns.freeze()]
+        return meta, [Section(s.name, s.item_bytes, s.n_bytes, self._guard(s.read)) for s in sections]
+
+    def _guard(self, read: Callable[[int, int], Any]) -> Callable[[int, int], Any]:
+        """Read a section under the read lock: no array moves or changes meanwhile."""
+
+        def guarded(start: int, stop: int) -> Any:
+            with self.lock.read:
+                return read(start, stop)
+
+        return guarded
+
+    def thaw(self) -> None:
+        """Give up the frozen view."""
+        if self.graph is not None:
+            with self.lock.write:
+                self.graph.thaw()
+
+    @classmethod
+    def load(cls, config: IndexConfig, meta: dict[str, Any], reader: SectionReader) -> Collection:
+        """Make a collection of a snapshot. Raises CorruptSnapshot."""
+        collection = cls(config)
+        n = 0
+        if meta["graph"] is not None:
+            n = meta["graph"]["n"]
+            collection._make_graph(meta["dim"]).load(meta["graph"], reader)
+        collection.alive = Bitmap.from_bytes(reader.read("alive"), n)
+        collection.n_alive = collection.alive.count()
+        collection.ids.load("ids", reader, n)
+        collection.metadata.load(reader, n)
+        collection.columns.load(reader, n)
+        if collection.n_alive != meta["n_alive"] or collection.ids.size != meta["n_alive"]:
+            raise CorruptSnapshot(
+                f"expected {meta['n_alive']} items, got {collection.n_alive} living slots and {collection.ids.size} ids"
+            )
+        return collection
+

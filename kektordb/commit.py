@@ -1,0 +1,316 @@
+"""In which order do writes happen? Checked, logged, made durable by policy, applied: one writer at a time.
+
+A write is a function that looks at the state and returns an operation, or raises. The protocol:
+
+1. The caller queues its write and asks for the commit lock. Who gets it leads, and takes all writes queued by then.
+2. For each write: check it against the state and the writes accepted before it; get the memory it will take; append it
+   to the log. A write that fails here leaves nothing behind, and the others go on.
+3. Make the log durable: once for all of them, under the policy ``always``. If that fails, none of them is applied.
+4. Apply them in the order of the log, and let their callers go.
+
+So callers that come while a leader waits for the disk share the next sync, and no reader sees what is not in the log.
+Under the other policies a write is applied at once after its append.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable
+from time import perf_counter
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+from kektordb.collection import Collection, Step
+from kektordb.errors import ConfigError, KektorError, StorageFailed
+from kektordb.operations import (
+    CreateIndex,
+    DeleteItems,
+    DropIndex,
+    Group,
+    Operation,
+    PutItems,
+    PutMetadata,
+    encode,
+)
+from kektordb.state import State
+
+if TYPE_CHECKING:
+    from kektordb.storage import Store
+
+__all__ = ["Build", "Commits", "Pending"]
+
+Build = Callable[["Pending"], Operation | None]
+
+
+class Unsettled(Exception):
+    """A write cannot be checked before the pending operations are applied."""
+
+
+class Pending:
+    """The items of the state as they will be when the accepted operations are applied."""
+
+    __slots__ = ("_dims", "_items", "state")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self._items: dict[tuple[int, str], bytes | None] = {}
+        self._dims: dict[int, int] = {}
+
+    def settle(self) -> None:
+        """Say that a write needs the state itself. Raises Unsettled when operations on items are pending."""
+        if self._items:
+            raise Unsettled
+
+    def note(self, operation: Operation) -> None:
+        """Take in an accepted operation."""
+        match operation:
+            case PutItems():
+                self._dims.setdefault(operation.number, operation.vectors.shape[1])
+                for id, blob in zip(operation.ids, operation.metadata, strict=True):
+                    self._items[operation.number, id] = blob
+            case DeleteItems():
+                for id in operation.ids:
+                    self._items[operation.number, id] = None
+            case PutMetadata():
+                self._items[operation.number, operation.id] = operation.metadata
+
+    def dim(self, number: int, collection: Collection) -> int:
+        """Return the dimension of an index; 0 while nothing decides it."""
+        return collection.dim or self._dims.get(number, 0)
+
+    def has(self, number: int, collection: Collection, id: str) -> bool:
+        """Tell whether an item exists."""
+        if self._items and (number, id) in self._items:
+            return self._items[number, id] is not None
+        return collection.ids.find_str(id) >= 0
+
+    def metadata(self, number: int, id: str) -> bytes | None:
+        """Return pending metadata of an item, or None when nothing is pending for it."""
+        return self._items.get((number, id))
+
+
+class _Write:
+    """One caller's write on its way."""
+
+    __slots__ = ("build", "done", "error", "n_threads", "operation", "step")
+
+    def __init__(self, build: Build, n_threads: int | None, step: Step | None) -> None:
+        self.build = build
+        self.n_threads = n_threads
+        self.step = step
+        self.operation: Operation | None = None
+        self.error: BaseException | None = None
+        self.done = False
+
+
+class Commits:
+    """The order of writes of one database.
+
+    Parameters
+    ----------
+    state : State
+    store : Store or None
+        Where the log is; None for a database in memory.
+    share_syncs : bool
+        The policy is ``always``: writes that were queued together are made durable together.
+    """
+
+    def __init__(self, state: State, store: Store | None, share_syncs: bool) -> None:
+        self.lock = threading.Lock()
+        self.n_changes = 0
+        self.apply_s = 0.0
+        self._state = state
+        self._store = store
+        self._share_syncs = share_syncs and store is not None
+        self._queue: deque[_Write] = deque()
+        self._batch: _Batch | None = None
+        self._unfinished = False
+
+    def commit(self, build: Build, n_threads: int | None = None, step: Step | None = None) -> Operation | None:
+        """Let a write happen, and return its operation; None when there was nothing to do.
+
+        Raises what `build` raises, MemoryError, StorageError: nothing moved.
+        """
+        batch = self._batch
+        if batch is not None and batch.thread == threading.get_ident():
+            return batch.add(build)
+        write = _Write(build, n_threads, step)
+        self._queue.append(write)
+        with _Uninterrupted(), self.lock:
+            if not write.done:
+                self._lead()
+        if write.error is not None:
+            raise write.error
+        return write.operation
+
+    def _lead(self) -> None:
+        writes = []
+        while self._queue:
+            writes.append(self._queue.popleft())
+        try:
+            if self._unfinished:
+                raise StorageFailed("a write was interrupted after it was logged; open the database again: nothing is lost")
+            if self._share_syncs:
+                self._lead_shared(writes)
+            else:
+                for write in writes:
+                    self._lead_one(write)
+        finally:
+            for write in writes:
+                if not write.done:
+                    write.error = write.error or StorageFailed("the writer was interrupted; open the database again")
+                    write.done = True
+
+    def _lead_one(self, write: _Write) -> None:
+        try:
+            write.operation = write.build(Pending(self._state))
+            if write.operation is not None:
+                self._append(write.operation)
+                self._make_durable()
+                self._apply(write)
+                self._unfinished = False
+        except (KektorError, MemoryError) as error:
+            write.error = error
+        write.done = True
+
+    def _lead_shared(self, writes: list[_Write]) -> None:
+        pending, appended = Pending(self._state), []
+        for write in writes:
+            try:
+                try:
+                    operation = write.build(pending)
+                except Unsettled:
+                    self._finish(appended)
+                    pending, appended = Pending(self._state), []
+                    operation = write.build(pending)
+                if operation is None:
+                    write.done = True
+                    continue
+                self._append(operation)
+            except (KektorError, MemoryError) as error:
+                write.error = error
+                write.done = True
+                continue
+            write.operation = operation
+            pending.note(operation)
+            appended.append(write)
+            if isinstance(operation, CreateIndex | DropIndex):
+                # Later writes see the indexes as they are now.
+                self._finish(appended)
+                pending, appended = Pending(self._state), []
+        self._finish(appended)
+
+    def _finish(self, appended: list[_Write]) -> None:
+        """Steps 3 and 4 for writes that share a sync."""
+        if not appended:
+            return
+        try:
+            self._make_durable()
+        except KektorError as error:
+            for write in appended:
+                write.error = error
+                write.done = True
+            return
+        for write in appended:
+            self._apply(write)
+            write.done = True
+        self._unfinished = False
+
+    def _append(self, operation: Operation) -> None:
+        """Step 2 for a checked operation. From here until it is applied the log is ahead of memory."""
+        self._state.reserve(operation)
+        if self._store is not None:
+            self._store.append(*encode(operation))
+        self._unfinished = True
+
+    def _make_durable(self) -> None:
+        if self._store is None:
+            return
+        try:
+            self._store.after_append()
+        except KektorError:
+            # Nothing of this was applied, and the store refuses all that follows.
+            self._unfinished = False
+            raise
+
+    def _apply(self, write: _Write) -> None:
+        assert write.operation is not None
+        start = perf_counter()
+        self._state.apply(write.operation, write.n_threads, write.step)
+        self.apply_s += perf_counter() - start
+        self.n_changes += len(write.operation.ids) if isinstance(write.operation, PutItems) else 1
+
+    # ------------------------------------------------------------------------------------------------------- batches
+
+    def begin_batch(self) -> None:
+        """Collect the writes of this thread from now on; other threads wait until the batch ends."""
+        if self._batch is not None and self._batch.thread == threading.get_ident():
+            raise ConfigError("expected one batch at a time, got db.batch() inside db.batch()")
+        self.lock.acquire()
+        self._batch = _Batch(Pending(self._state))
+
+    def end_batch(self, keep: bool) -> None:
+        """Let the collected writes happen as one, or forget them."""
+        batch = self._batch
+        assert batch is not None
+        try:
+            if keep and batch.operations:
+                group = Group(tuple(batch.operations))
+                write = _Write(lambda _: group, None, None)
+                with _Uninterrupted():
+                    self._lead_one(write)
+                if write.error is not None:
+                    raise write.error
+        finally:
+            self._batch = None
+            self.lock.release()
+
+
+class _Uninterrupted:
+    """Hold Ctrl-C back while a write is under way in the main thread: it happens whole, then the interrupt."""
+
+    __slots__ = ("_handler", "_held")
+
+    def __enter__(self) -> None:
+        self._handler: Any = None
+        self._held: tuple[int, FrameType | None] | None = None
+        if threading.get_ident() == threading.main_thread().ident:
+            handler = signal.getsignal(signal.SIGINT)
+            if callable(handler):
+                self._handler = handler
+                signal.signal(signal.SIGINT, self._hold)
+
+    def _hold(self, number: int, frame: FrameType | None) -> None:
+        self._held = (number, frame)
+
+    def __exit__(self, *_: object) -> None:
+        if self._handler is not None:
+            signal.signal(signal.SIGINT, self._handler)
+            if self._held is not None:
+                self._handler(*self._held)
+
+
+class _Batch:
+    """The writes of a ``with db.batch()``, checked and waiting."""
+
+    def __init__(self, pending: Pending) -> None:
+        self.thread = threading.get_ident()
+        self.operations: list[Operation] = []
+        self._pending = pending
+
+    def add(self, build: Build) -> Operation | None:
+        try:
+            operation = build(self._pending)
+        except Unsettled:
+            raise ConfigError(
+                "expected only writes by id in db.batch(), got one that needs what is pending in it: an index to create "
+                "or drop, or a filter to delete by"
+            ) from None
+        if isinstance(operation, CreateIndex | DropIndex):
+            raise ConfigError("expected items and keys in a batch, got an index that is created or dropped")
+        if operation is not None:
+            self._pending.note(operation)
+            self.operations.append(operation)
+        return operation

@@ -1,0 +1,420 @@
+"""What is a database? Indexes and keys behind one handle: opened, written in one order, saved, closed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kektordb.commit import Build, Commits, Pending
+from kektordb.collection import Step
+from kektordb.errors import (
+    ConfigError,
+    DatabaseClosed,
+    ForkedHandle,
+    IndexExists,
+    IndexNotFound,
+    KektorError,
+    ReadOnlyDatabase,
+)
+from kektordb.index import Index, n_cores
+from kektordb.kv import KeyValue, KeyValueView
+from kektordb.maintenance import Autosave, parse_policies
+from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
+from kektordb.progress import Progress, show
+from kektordb.state import State
+from kektordb.storage import RecoveryReport, SaveReport, Store
+from kektordb.validation import check_name, check_threads, index_config
+
+__all__ = ["Database", "open"]
+
+SYNC_POLICIES = ("always", "everysec", "no")
+
+
+class Database:
+    """An embedded database: named indexes and a key-value store, durable in one directory.
+
+    Made by `open`. All calls may be made from any number of threads; writes happen one after the other. It is a context
+    manager that closes it. A process that forks keeps it, the child's calls raise ForkedHandle.
+    """
+
+    def __init__(
+        self, path: str, store: Store | None, state: State, read_only: bool, share_syncs: bool, autosave: Autosave | None
+    ) -> None:
+        self._path = path
+        self._store = store
+        self._state = state
+        self._read_only = read_only
+        self._commits = Commits(state, store, share_syncs)
+        self._save_lock = threading.Lock()
+        self._gone: KektorError | None = None
+        self._autosave = autosave
+        self._kv_view = KeyValueView(self)
+        _open_databases.add(self)
+        if autosave is not None:
+            autosave.start(self)
+
+    # ------------------------------------------------------------------------------------------------------- opening
+
+    @staticmethod
+    def open(
+        path: str | os.PathLike[str],
+        *,
+        sync: str = "everysec",
+        read_only: bool = False,
+        recover: str | None = None,
+        autosave: str | Sequence[str] = "60 1000",
+        aof_rewrite_percentage: int = 100,
+        n_threads: int | None = None,
+    ) -> Database:
+        """Open a database, or make a new one; see `kektordb.open`."""
+        if sync not in SYNC_POLICIES:
+            raise ConfigError(f"expected sync to be one of {', '.join(SYNC_POLICIES)}, got {sync!r:.80}")
+        if recover not in (None, "prefix"):
+            raise ConfigError(f"expected recover to be None or 'prefix', got {recover!r:.80}")
+        state = State(n_cores() if n_threads is None else check_threads(n_threads))
+        policies = parse_policies(autosave, aof_rewrite_percentage)
+        if path == ":memory:":
+            return Database(":memory:", None, state, read_only, False, None)
+        store = Store.open(os.fspath(path), sync=sync, read_only=read_only, recover=recover)
+        try:
+            if store.snapshot is not None:
+                state.load(store.snapshot.meta, store.snapshot)
+            start = time.perf_counter()
+            state.replay(decode(record.type, record.payload) for record in store.replay())
+            replay_s = time.perf_counter() - start
+        except BaseException:
+            store.abandon()
+            raise
+        database = Database(
+            os.fspath(path), store, state, read_only, sync == "always", None if read_only else Autosave(policies)
+        )
+        # What was replayed would be replayed again: it counts for the next save.
+        database._commits.apply_s = replay_s
+        return database
+
+    def close(self) -> None:
+        """Make everything durable and let go of the files; calls after this raise DatabaseClosed. May be called twice.
+
+        Raises StorageFailed when the last sync fails; the database is closed all the same.
+        """
+        if isinstance(self._gone, ForkedHandle):
+            return
+        if self._autosave is not None:
+            self._autosave.stop()
+        with self._save_lock, self._commits.lock:
+            if self._gone is not None:
+                return
+            self._gone = DatabaseClosed(f"the database {self._path!r} was closed")
+            if self._store is not None:
+                self._store.close()
+
+    def __enter__(self) -> Database:
+        self._live()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _live(self) -> State:
+        if self._gone is not None:
+            raise self._gone
+        return self._state
+
+    def _commit(self, build: Build, n_threads: int | None = None, step: Step | None = None) -> Operation | None:
+        def checked(pending: Pending) -> Operation | None:
+            # Again under the commit lock: close() may have been faster.
+            if self._gone is not None:
+                raise self._gone
+            return build(pending)
+
+        self._live()
+        if self._read_only:
+            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        return self._commits.commit(checked, n_threads, step)
+
+    # ------------------------------------------------------------------------------------------------------- indexes
+
+    def create_index(
+        self,
+        name: str,
+        *,
+        metric: str = "cosine",
+        dim: int | None = None,
+        m: int = 16,
+        ef_construction: int = 200,
+        seed: int = 0,
+    ) -> Index:
+        """Make an index.
+
+        Parameters
+        ----------
+        name : str
+            1 to 255 bytes in UTF-8.
+        metric : str
+            ``cosine`` (distance ``1 - cos``; vectors are stored normalised), ``euclidean`` (squared Euclidean
+            distance) or ``dot`` (negated inner product).
+        dim : int, optional
+            Components of a vector; the first vector decides when it is left out.
+        m : int
+            Links of a row on the upper levels of the graph, half as many as on the lowest; 2 to 512.
+        ef_construction : int
+            Candidates kept while a row is inserted: more make a better graph, slower.
+        seed : int
+            Of the graph's levels.
+
+        Raises
+        ------
+        IndexExists, ConfigError, StorageError
+        """
+        check_name(name)
+        config = index_config(metric, dim, m, ef_construction, seed)
+
+        def build(pending: Pending) -> Operation:
+            pending.settle()
+            if name in pending.state.numbers:
+                raise IndexExists(f"expected a new name, got {name!r}, which is an index already")
+            return CreateIndex(pending.state.next_number, name, config)
+
+        self._commit(build)
+        return Index(self, name)
+
+    def drop_index(self, name: str) -> None:
+        """Remove an index with all its items. Raises IndexNotFound."""
+
+        def build(pending: Pending) -> Operation:
+            pending.settle()
+            pending.state.collection(name)
+            return DropIndex(pending.state.numbers[name])
+
+        self._commit(build)
+
+    def index(self, name: str) -> Index:
+        """Return a handle to an index. Raises IndexNotFound."""
+        self._live().collection(name)
+        return Index(self, name)
+
+    def __getitem__(self, name: str) -> Index:
+        return self.index(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._live().numbers
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the indexes, sorted."""
+        return iter(sorted(self._live().numbers))
+
+    def __len__(self) -> int:
+        return len(self._live().numbers)
+
+    # ---------------------------------------------------------------------------------------------------------- keys
+
+    @property
+    def kv(self) -> KeyValueView:
+        """The key-value store: a mutable mapping of str to bytes, as durable as the rest."""
+        return self._kv_view
+
+    def _kv(self) -> KeyValue:
+        return self._live().kv
+
+    def _kv_commit(self, key: str, value: bytes | None) -> None:
+        self._commit(lambda _: DeleteKey(key) if value is None else PutKey(key, value))
+
+    # ----------------------------------------------------------------------------------------------------- durability
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Make the writes of a ``with`` block one: all or none happen, when the block ends.
+
+        An error in the block forgets them all. Reads in the block see the database as it was before. Other writers
+        wait; indexes cannot be created or dropped in it.
+        """
+        self._live()
+        if self._read_only:
+            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        self._commits.begin_batch()
+        try:
+            yield
+        except BaseException:
+            self._commits.end_batch(keep=False)
+            raise
+        self._commits.end_batch(keep=True)
+
+    def sync(self) -> None:
+        """Make everything written so far durable, whatever the policy. Raises StorageFailed."""
+        self._live()
+        if self._store is not None and not self._read_only:
+            with self._commits.lock:
+                self._store.sync_now()
+
+    def save(self, *, progress: Progress = False) -> SaveReport | None:
+        """Write a snapshot, so that the log starts anew and opening is fast. Reads and writes go on meanwhile.
+
+        Only blocks that changed since the last snapshot are written.
+
+        Parameters
+        ----------
+        progress : bool or callable
+            True shows a bar; a function is called with (done, total) bytes.
+
+        Returns
+        -------
+        SaveReport or None
+            What was written; None for a database in memory.
+
+        Raises
+        ------
+        StorageError
+            The last snapshot and the log are as they were; nothing is lost.
+        """
+        self._live()
+        if self._read_only:
+            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        store = self._store
+        if store is None:
+            return None
+        with self._save_lock:
+            # 1. Under the commit lock, shortly: start a new log and freeze a view of the state.
+            with self._commits.lock:
+                self._live()
+                n_changes, apply_s = self._commits.n_changes, self._commits.apply_s
+                ticket = store.begin_save()
+                frozen = self._state.freeze()
+            # 2. Without it: write the view, publish it, remove what is no longer named.
+            try:
+                total = sum(section.n_bytes for section in frozen.sections)
+                with show(progress, total, "saving", "B") as step:
+                    report = store.write_snapshot(
+                        ticket, frozen.meta, frozen.sections, None if step is None else lambda done, _: step(done)
+                    )
+            finally:
+                with self._commits.lock:
+                    frozen.thaw()
+            with self._commits.lock:
+                self._commits.n_changes -= n_changes
+                self._commits.apply_s -= apply_s
+        return report
+
+    def rewrite_aof(self, *, progress: Progress = False) -> SaveReport | None:
+        """Make the log short: what it holds goes into a snapshot. The same as `save`."""
+        return self.save(progress=progress)
+
+    def _save_stats(self) -> tuple[int, int, int, float]:
+        """Return changes, bytes of log and snapshot, and seconds of applying since the last save."""
+        store = self._store
+        assert store is not None
+        return self._commits.n_changes, store.log_bytes, store.snapshot_bytes, self._commits.apply_s
+
+    # --------------------------------------------------------------------------------------------------- looking at it
+
+    @property
+    def path(self) -> Path | None:
+        """The directory, or file; None for a database in memory."""
+        return None if self._store is None else Path(self._path)
+
+    @property
+    def read_only(self) -> bool:
+        """Whether it was opened with ``read_only=True``."""
+        return self._read_only
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._gone is not None
+
+    @property
+    def recovery_report(self) -> RecoveryReport | None:
+        """What was read, and what was torn, when it was opened; None for a database in memory."""
+        return None if self._store is None else self._store.recovery_report
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts and bytes of the whole database."""
+        state = self._live()
+        store = self._store
+        stats: dict[str, Any] = {
+            "indexes": {name: state.collection(name).stats() for name in sorted(state.numbers)},
+            "n_keys": len(state.kv),
+            "n_changes_since_save": self._commits.n_changes,
+        }
+        if store is not None:
+            stats |= {
+                "log_bytes": store.log_bytes,
+                "snapshot_bytes": store.snapshot_bytes,
+                "generation": store.generation,
+                "n_syncs": store.n_syncs,
+                "last_seq": store.last_seq,
+            }
+        return stats
+
+    def __repr__(self) -> str:
+        closed = " closed" if self.closed else ""
+        return f"<kektordb.Database {self._path!r}{closed}>"
+
+
+def open(
+    path: str | os.PathLike[str],
+    *,
+    sync: str = "everysec",
+    read_only: bool = False,
+    recover: str | None = None,
+    autosave: str | Sequence[str] = "60 1000",
+    aof_rewrite_percentage: int = 100,
+    n_threads: int | None = None,
+) -> Database:
+    """Open a database; a directory that does not exist becomes a new one.
+
+    Parameters
+    ----------
+    path : str or path
+        A directory, or ``":memory:"`` for a database without files. With `read_only` also a backup file.
+    sync : str
+        When a write is made durable against loss of power (a write survives the end of the process in any case):
+        ``"always"`` before the call returns, ``"everysec"`` within a second or two, ``"no"`` at close, save and
+        `Database.sync`.
+    read_only : bool
+        Look at what is there without a lock and without changing a file; writes raise ReadOnlyDatabase.
+    recover : str, optional
+        ``"prefix"`` accepts the loss of what follows a damaged record of the log. Without it damage is CorruptLog.
+    autosave : str or sequence of str
+        ``"60 1000"``: a snapshot is written in the background when 60 seconds have passed and 1,000 changes were made
+        since the last one. Several pairs may be given; ``""`` is for none.
+    aof_rewrite_percentage : int
+        A snapshot is also written when the log is larger than 64 MiB and than this share of the snapshot; 0 for never.
+    n_threads : int, optional
+        Threads that build graphs; all cores by default.
+
+    Raises
+    ------
+    DatabaseLocked
+        Another process, named in the message, or this one has it open for writing.
+    CorruptLog, CorruptSnapshot, StorageError, ConfigError
+    """
+    return Database.open(
+        path,
+        sync=sync,
+        read_only=read_only,
+        recover=recover,
+        autosave=autosave,
+        aof_rewrite_percentage=aof_rewrite_percentage,
+        n_threads=n_threads,
+    )
+
+
+_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for database in list(_open_databases):
+        if database._gone is None:
+            database._gone = ForkedHandle(
+                f"the database {database._path!r} was opened before fork(); it belongs to the parent process"
+            )
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,118 @@
+"""What does a search give back?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from kektordb._metadata import MetadataStore
+
+__all__ = ["Hit", "Item", "Results"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One item of an index.
+
+    Attributes
+    ----------
+    id : str
+    vector : float32 (dim,)
+        As it is stored, normalised for cosine; a copy.
+    metadata : dict
+    """
+
+    id: str
+    vector: npt.NDArray[np.float32]
+    metadata: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result of a search.
+
+    Attributes
+    ----------
+    id : str
+    score : float
+        Larger is better: ``1 / (1 + distance)``, or the product itself for the metric ``dot``.
+    distance : float
+        Smaller is better: squared Euclidean distance, ``1 - cosine``, or the negated product.
+    metadata : dict or None
+        None unless it was asked for.
+    vector : float32 (dim,) or None
+        As it is stored. None unless it was asked for.
+    """
+
+    id: str
+    score: float
+    distance: float
+    metadata: dict[str, Any] | None = None
+    vector: npt.NDArray[np.float32] | None = None
+
+
+class Results(Sequence[Hit]):
+    """The hits of one search, nearest first; metadata is decoded when a hit is looked at.
+
+    Attributes
+    ----------
+    ids : list of str
+    distances, scores : float32 (n,)
+    """
+
+    __slots__ = ("_is_product", "_raw", "_store", "_vectors", "distances", "ids")
+
+    def __init__(
+        self,
+        ids: list[str],
+        distances: npt.NDArray[np.float32],
+        is_product: bool,
+        store: MetadataStore | None = None,
+        raw: list[bytes] | None = None,
+        vectors: npt.NDArray[np.float32] | None = None,
+    ) -> None:
+        self.ids = ids
+        self.distances = distances
+        self._is_product = is_product
+        self._store = store
+        self._raw = raw
+        self._vectors = vectors
+
+    @property
+    def scores(self) -> npt.NDArray[np.float32]:
+        """Scores, larger is better; float32 (n,)."""
+        return -self.distances if self._is_product else 1 / (1 + self.distances)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, position: int) -> Hit: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[Hit]: ...
+    def __getitem__(self, position: int | slice) -> Hit | list[Hit]:
+        if isinstance(position, slice):
+            return [self._hit(i) for i in range(*position.indices(len(self.ids)))]
+        n = len(self.ids)
+        if not -n <= position < n:
+            raise IndexError(f"expected a position below {n}, got {position}")
+        return self._hit(position % n)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return map(self._hit, range(len(self.ids)))
+
+    def _hit(self, i: int) -> Hit:
+        distance = float(self.distances[i])
+        score = -distance if self._is_product else 1 / (1 + distance)
+        metadata = None
+        if self._store is not None and self._raw is not None:
+            metadata = self._store.decode(self._raw[i])
+        return Hit(self.ids[i], score, distance, metadata, None if self._vectors is None else self._vectors[i])
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{hit.id!r} {hit.score:.4f}" for hit in self[:5])
+        return f"<Results {len(self)}: {shown}{', …' if len(self) > 5 else ''}>"

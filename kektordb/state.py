@@ -1,0 +1,232 @@
+"""What does a database hold in memory, and what does an operation do to it?
+
+`apply` is the only meaning of an operation: live writes and replay go through it alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from kektordb.collection import Collection, Step
+from kektordb.errors import CorruptSnapshot, IndexNotFound, KektorError
+from kektordb.kv import KeyValue
+from kektordb.operations import (
+    CreateIndex,
+    DeleteItems,
+    DeleteKey,
+    DropIndex,
+    Group,
+    IndexConfig,
+    Operation,
+    PutItems,
+    PutKey,
+    PutMetadata,
+)
+from kektordb.types import Section, SectionReader
+
+__all__ = ["FrozenState", "Reader", "State"]
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenState:
+    """A view of the state as it was at one moment, on its way into a snapshot.
+
+    Attributes
+    ----------
+    meta : bytes
+        The catalogue: what is not in sections.
+    sections : list of Section
+    collections : list of Collection
+        Whose views `thaw` gives up.
+    """
+
+    meta: bytes
+    sections: list[Section]
+    collections: list[Collection]
+
+    def thaw(self) -> None:
+        """Give up the view. Nothing is applied meanwhile."""
+        for collection in self.collections:
+            collection.thaw()
+
+
+class Reader:
+    """The sections of one owner: those of a snapshot whose names begin with `prefix`."""
+
+    def __init__(self, snapshot: SectionReader, prefix: str) -> None:
+        self._snapshot = snapshot
+        self._prefix = prefix
+
+    def size(self, name: str) -> int:
+        """See `SectionReader`."""
+        return self._snapshot.size(self._prefix + name)
+
+    def read(self, name: str) -> bytearray:
+        """See `SectionReader`."""
+        return self._snapshot.read(self._prefix + name)
+
+    def read_into(self, name: str, target: memoryview) -> None:
+        """See `SectionReader`."""
+        self._snapshot.read_into(self._prefix + name, target)
+
+
+class State:
+    """Indexes by name and number, and the key-value pairs.
+
+    Parameters
+    ----------
+    n_threads : int
+        Threads that link the rows of a batch, unless it says otherwise.
+    """
+
+    def __init__(self, n_threads: int) -> None:
+        self.n_threads = n_threads
+        self.numbers: dict[str, int] = {}
+        self.collections: dict[int, Collection] = {}
+        self.kv = KeyValue()
+        self.next_number = 1
+
+    def collection(self, name: str) -> Collection:
+        """Return the index of this name. Raises IndexNotFound."""
+        number = self.numbers.get(name)
+        if number is None:
+            raise IndexNotFound(f"expected the name of an index, got {name!r}; there are {sorted(self.numbers)}")
+        return self.collections[number]
+
+    # ------------------------------------------------------------------------------------------------------ applying
+
+    def reserve(self, operation: Operation) -> None:
+        """Get the memory that `apply` will take, so that it cannot fail; MemoryError changes nothing."""
+        members = operation.operations if isinstance(operation, Group) else (operation,)
+        puts: dict[int, list[PutItems]] = {}
+        for member in members:
+            if isinstance(member, PutItems):
+                puts.setdefault(member.number, []).append(member)
+        for number, of_index in puts.items():
+            self._collection(number).reserve(of_index)
+
+    def apply(self, operation: Operation, n_threads: int | None = None, step: Step | None = None) -> None:
+        """Let an operation happen. It was checked against this state, and its memory is reserved."""
+        match operation:
+            case PutItems():
+                self._collection(operation.number).put(operation, n_threads or self.n_threads, step)
+            case DeleteItems():
+                self._collection(operation.number).delete(operation)
+            case PutMetadata():
+                self._collection(operation.number).put_metadata(operation)
+            case PutKey():
+                self.kv.set(operation.key, operation.value)
+            case DeleteKey():
+                self.kv.delete(operation.key)
+            case CreateIndex():
+                self.collections[operation.number] = Collection(operation.config)
+                self.numbers[operation.name] = operation.number
+                self.next_number = max(self.next_number, operation.number + 1)
+            case DropIndex():
+                self.numbers = {name: number for name, number in self.numbers.items() if number != operation.number}
+                self.collections.pop(operation.number, None)
+            case Group():
+                for member in operation.operations:
+                    self.apply(member, n_threads)
+
+    def _collection(self, number: int) -> Collection:
+        try:
+            return self.collections[number]
+        except KeyError:
+            raise KektorError(f"an operation names index number {number}, which does not exist") from None
+
+    def replay(self, operations: Iterator[Operation], step: Callable[[], None] | None = None) -> None:
+        """Apply logged operations, one after the other; single items that follow each other as one batch."""
+        waiting: list[PutItems] = []
+        seen: set[str] = set()
+        for operation in operations:
+            if not (isinstance(operation, PutItems) and _joins(waiting, seen, operation)):
+                self._replay_joined(waiting)
+                waiting, seen = [], set()
+            if isinstance(operation, PutItems):
+                waiting.append(operation)
+                seen.update(operation.ids)
+            else:
+                self.reserve(operation)
+                self.apply(operation)
+            if step is not None:
+                step()
+        self._replay_joined(waiting)
+
+    def _replay_joined(self, puts: list[PutItems]) -> None:
+        if puts:
+            operation = _join(puts)
+            self._collection(operation.number)
+            self.reserve(operation)
+            self.apply(operation)
+
+    # ---------------------------------------------------------------------------------------------------- snapshots
+
+    def freeze(self) -> FrozenState:
+        """Freeze a view of everything. Nothing is applied meanwhile; afterwards everything may be."""
+        sections: list[Section] = []
+        indexes = []
+        frozen: list[Collection] = []
+        try:
+            for name, number in self.numbers.items():
+                collection = self.collections[number]
+                frozen.append(collection)
+                meta, parts = collection.freeze()
+                indexes.append({"number": number, "name": name, "config": collection.config.to_dict(), **meta})
+                sections += [Section(f"{number}/{s.name}", s.item_bytes, s.n_bytes, s.read) for s in parts]
+        except BaseException:
+            for collection in frozen:
+                collection.thaw()
+            raise
+        sections += self.kv.freeze()
+        meta_bytes = msgspec.msgpack.encode({"next_number": self.next_number, "indexes": indexes})
+        return FrozenState(meta_bytes, sections, frozen)
+
+    def load(self, meta: bytes, snapshot: SectionReader) -> None:
+        """Fill an empty state from a snapshot. Raises CorruptSnapshot."""
+        try:
+            catalogue: dict[str, Any] = msgspec.msgpack.decode(meta)
+            self.next_number = catalogue["next_number"]
+            for entry in catalogue["indexes"]:
+                number = entry["number"]
+                config = IndexConfig.from_dict(entry["config"])
+                self.collections[number] = Collection.load(config, entry, Reader(snapshot, f"{number}/"))
+                self.numbers[entry["name"]] = number
+        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            raise CorruptSnapshot(f"the catalogue of a snapshot cannot be read: {error!r}") from error
+        self.kv.load(snapshot)
+
+
+# Rows that are replayed as one batch: enough for the threads, little enough to hold in memory twice.
+_JOIN_ROWS = 4096
+
+
+def _joins(waiting: list[PutItems], seen: set[str], operation: PutItems) -> bool:
+    """Tell whether an operation can be one batch with those before it."""
+    if not waiting or len(seen) + len(operation.ids) > _JOIN_ROWS:
+        return False
+    first = waiting[0]
+    return (
+        first.number == operation.number
+        and first.replace == operation.replace
+        and first.vectors.shape[1] == operation.vectors.shape[1]
+        and seen.isdisjoint(operation.ids)
+    )
+
+
+def _join(puts: list[PutItems]) -> PutItems:
+    if len(puts) == 1:
+        return puts[0]
+    first = puts[0]
+    return PutItems(
+        first.number,
+        [id for put in puts for id in put.ids],
+        np.concatenate([put.vectors for put in puts]),
+        [blob for put in puts for blob in put.metadata],
+        first.replace,
+    )

@@ -1,0 +1,158 @@
+"""Is what the user gave usable? Every public call is checked here, before anything moves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kektordb._vectors import MAX_DIM, METRICS
+from kektordb.errors import ConfigError, IdError, VectorError
+from kektordb.operations import IndexConfig
+
+__all__ = [
+    "as_query",
+    "as_rows",
+    "check_id",
+    "check_ids",
+    "check_include",
+    "check_name",
+    "check_positive",
+    "check_threads",
+    "index_config",
+]
+
+MAX_ID_BYTES = 1024
+MAX_NAME_BYTES = 255
+MAX_M = 512
+MAX_EF = 65_536
+# More results than rows are cut to the rows; this only catches what cannot be meant.
+MAX_K = 2**31 - 1
+
+INCLUDES = frozenset({"metadata", "vector"})
+
+
+def check_id(id: object) -> str:
+    """Return an id that may be stored. Raises IdError."""
+    if type(id) is str and 0 < len(id) <= MAX_ID_BYTES // 4 and id.isascii():
+        return id
+    if not isinstance(id, str):
+        raise IdError(f"expected an id that is a string, got {type(id).__name__} {id!r:.80}")
+    n_bytes = _utf8_length(id, "id")
+    if not 1 <= n_bytes <= MAX_ID_BYTES:
+        raise IdError(f"expected an id of 1 to {MAX_ID_BYTES} UTF-8 bytes, got {n_bytes} bytes")
+    return str(id)
+
+
+def check_ids(ids: object) -> list[str]:
+    """Return ids that may be stored together: each one valid, none twice. Raises IdError."""
+    if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | np.ndarray):
+        raise IdError(f"expected a sequence of ids, got {type(ids).__name__}")
+    checked = [check_id(id) for id in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
+    if len(set(checked)) != len(checked):
+        seen: set[str] = set()
+        for id in checked:
+            if id in seen:
+                raise IdError(f"expected each id once in a batch, got {id!r} twice")
+            seen.add(id)
+    return checked
+
+
+def _utf8_length(text: str, what: str) -> int:
+    try:
+        return len(text.encode())
+    except UnicodeEncodeError as error:
+        raise IdError(f"expected an {what} that is Unicode text, got {text!r:.80} with a lone surrogate") from error
+
+
+def check_name(name: object) -> str:
+    """Return a name for an index. Raises ConfigError."""
+    if not isinstance(name, str):
+        raise ConfigError(f"expected an index name that is a string, got {type(name).__name__}")
+    try:
+        n_bytes = len(name.encode())
+    except UnicodeEncodeError as error:
+        raise ConfigError(f"expected an index name that is Unicode text, got {name!r:.80}") from error
+    if not 1 <= n_bytes <= MAX_NAME_BYTES:
+        raise ConfigError(f"expected an index name of 1 to {MAX_NAME_BYTES} UTF-8 bytes, got {n_bytes}")
+    return name
+
+
+def _integer(value: object, name: str, low: int, high: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
+        raise ConfigError(f"expected {name} to be an integer from {low} to {high}, got {value!r:.80}")
+    return int(value)
+
+
+def check_positive(value: object, name: str) -> int:
+    """Return `k` or `ef_search` as an int of at least 1. Raises ConfigError."""
+    if type(value) is int and 0 < value <= MAX_K:
+        return value
+    return _integer(value, name, 1, MAX_K)
+
+
+def check_threads(n_threads: object) -> int:
+    """Return a number of threads. Raises ConfigError."""
+    return _integer(n_threads, "n_threads", 1, 1024)
+
+
+def check_include(include: Sequence[str]) -> frozenset[str]:
+    """Return what a hit shall hold. Raises ConfigError."""
+    if isinstance(include, str) or not INCLUDES.issuperset(include):
+        raise ConfigError(f"expected include to be a sequence of {sorted(INCLUDES)}, got {include!r:.80}")
+    return frozenset(include)
+
+
+def index_config(metric: str, dim: int | None, m: int, ef_construction: int, seed: int) -> IndexConfig:
+    """Return the configuration of a new index. Raises ConfigError."""
+    if metric not in METRICS:
+        raise ConfigError(f"expected metric to be one of {', '.join(METRICS)}, got {metric!r:.80}")
+    return IndexConfig(
+        metric=metric,
+        dim=0 if dim is None else _integer(dim, "dim", 1, MAX_DIM),
+        m=_integer(m, "m", 2, MAX_M),
+        ef_construction=_integer(ef_construction, "ef_construction", 1, MAX_EF),
+        seed=_integer(seed, "seed", 0, 2**64 - 1),
+    )
+
+
+def _as_float32(values: Any, what: str) -> npt.NDArray[np.float32]:
+    """Return C-contiguous float32; integers and other floats are converted. Raises VectorError."""
+    if type(values) is np.ndarray and values.dtype == np.float32 and values.flags.c_contiguous:
+        return values
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise VectorError(f"expected {what}, got rows of different lengths or values that are no numbers") from error
+    if array.dtype.kind not in "fiu":
+        raise VectorError(f"expected {what} of floats or integers, got dtype {array.dtype}")
+    with np.errstate(over="ignore"):  # what does not fit becomes Inf, and Inf is refused with its row
+        return np.ascontiguousarray(array, dtype=np.float32)
+
+
+def as_query(vector: Any, dim: int) -> npt.NDArray[np.float32]:
+    """Return a query as float32 (dim,). NaN and Inf are looked for when it is used. Raises VectorError."""
+    query = _as_float32(vector, "a vector")
+    if query.ndim != 1:
+        raise VectorError(f"expected a vector with one axis, got shape {query.shape}")
+    if dim and query.shape[0] != dim:
+        raise VectorError(f"expected {dim} dimensions, got {query.shape[0]}")
+    return query
+
+
+def as_rows(vectors: Any, n: int | None, dim: int) -> npt.NDArray[np.float32]:
+    """Return vectors as float32 (n, dim); `n` None takes any number, `dim` 0 any dimension. Raises VectorError."""
+    rows = _as_float32(vectors, "vectors")
+    if rows.size == 0 and not n and rows.ndim == 1:
+        return np.empty((0, dim), np.float32)
+    if rows.ndim != 2:
+        raise VectorError(f"expected vectors with two axes (n, dim), got shape {rows.shape}")
+    if n is not None and rows.shape[0] != n:
+        raise VectorError(f"expected {n} vectors, one for each id, got {rows.shape[0]}")
+    if dim and rows.shape[1] != dim:
+        raise VectorError(f"expected {dim} dimensions, got {rows.shape[1]}")
+    if not 1 <= rows.shape[1] <= MAX_DIM:
+        raise VectorError(f"expected 1 to {MAX_DIM} dimensions, got {rows.shape[1]}")
+    return rows
