@@ -8,7 +8,6 @@
 ['red']
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from kektordb import _distance, _hnsw, errors
@@ -18,10 +17,7 @@ from kektordb.index import Index
 from kektordb.query import F
 from kektordb.results import Hit, Item, Results
 
-try:
-    __version__ = version("kektordb")
-except PackageNotFoundError:  # a checkout that was built but not installed
-    __version__ = "0+unknown"
+__version__ = "0.1.0"
 
 __all__ = [*errors.__all__, "Database", "F", "Hit", "Index", "Item", "Results", "__version__", "build_info", "open"]
 

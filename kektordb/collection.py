@@ -53,12 +53,14 @@ class Collection:
         self.n_alive = 0
         self.graph: Graph | None = None
         if config.dim:
-            self._make_graph(config.dim)
+            self._graph_for(config.dim)
 
-    def _make_graph(self, dim: int) -> Graph:
-        self.dim = dim
-        config = self.config
-        self.graph = Graph(Vectors(dim, config.metric), config.m, config.ef_construction, config.seed)
+    def _graph_for(self, dim: int) -> Graph:
+        """Return the graph; the first vector decides the dimension of an index without one."""
+        if self.graph is None:
+            config = self.config
+            self.dim = dim
+            self.graph = Graph(Vectors(dim, config.metric), config.m, config.ef_construction, config.seed)
         return self.graph
 
     def __len__(self) -> int:
@@ -82,14 +84,14 @@ class Collection:
         id_bytes = sum(len(id.encode()) for operation in operations for id in operation.ids)
         blobs = [blob for operation in operations for blob in operation.metadata if blob]
         with self.lock.write:
-            graph = self.graph or self._make_graph(operations[0].vectors.shape[1])
+            graph = self._graph_for(operations[0].vectors.shape[1])
             graph.reserve(n)
             self.ids.reserve_more(n, id_bytes)
             self.metadata.reserve(len(graph) + n, sum(map(len, blobs)), len(blobs))
 
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
-        graph = self.graph or self._make_graph(operation.vectors.shape[1])
+        graph = self._graph_for(operation.vectors.shape[1])
         total = len(operation.ids)
         for start in range(0, total, SLICE):
             stop = min(start + SLICE, total)
@@ -326,7 +328,7 @@ class Collection:
         n = 0
         if meta["graph"] is not None:
             n = meta["graph"]["n"]
-            collection._make_graph(meta["dim"]).load(meta["graph"], reader)
+            collection._graph_for(meta["dim"]).load(meta["graph"], reader)
         collection.alive = Bitmap.from_bytes(reader.read("alive"), n)
         collection.n_alive = collection.alive.count()
         collection.ids.load("ids", reader, n)

@@ -28,7 +28,7 @@ from kektordb.maintenance import Autosave, parse_policies
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
 from kektordb.progress import Progress, show
 from kektordb.state import State
-from kektordb.storage import RecoveryReport, SaveReport, Store
+from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
 from kektordb.validation import check_name, check_threads, index_config
 
 __all__ = ["Database", "open"]
@@ -71,8 +71,9 @@ class Database:
         autosave: str | Sequence[str] = "60 1000",
         aof_rewrite_percentage: int = 100,
         n_threads: int | None = None,
+        backend: Backend | None = None,
     ) -> Database:
-        """Open a database, or make a new one; see `kektordb.open`."""
+        """Open a database, or make a new one; see `kektordb.open`. All files go through `backend`, for tests."""
         if sync not in SYNC_POLICIES:
             raise ConfigError(f"expected sync to be one of {', '.join(SYNC_POLICIES)}, got {sync!r:.80}")
         if recover not in (None, "prefix"):
@@ -81,7 +82,7 @@ class Database:
         policies = parse_policies(autosave, aof_rewrite_percentage)
         if path == ":memory:":
             return Database(":memory:", None, state, read_only, False, None)
-        store = Store.open(os.fspath(path), sync=sync, read_only=read_only, recover=recover)
+        store = Store.open(os.fspath(path), sync=sync, read_only=read_only, recover=recover, backend=backend)
         try:
             if store.snapshot is not None:
                 state.load(store.snapshot.meta, store.snapshot)
@@ -89,7 +90,7 @@ class Database:
             state.replay(decode(record.type, record.payload) for record in store.replay())
             replay_s = time.perf_counter() - start
         except BaseException:
-            store.abandon()
+            store.close()
             raise
         database = Database(
             os.fspath(path), store, state, read_only, sync == "always", None if read_only else Autosave(policies)
