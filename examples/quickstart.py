@@ -4,8 +4,8 @@
     python examples/quickstart.py --path ./data    # keeps the database there
     python examples/quickstart.py --limit 600      # fewer texts
 
-The texts are the docstrings of the standard library. TF-IDF and a truncated SVD turn each into 128 numbers; whatever
-makes vectors for you, the calls to kektordb stay the same.
+The texts are the docstrings of the standard library. TF-IDF and a truncated SVD turn each, with its name, into 128
+numbers; whatever makes your vectors, the calls to kektordb stay the same.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def read_and_embed(limit: int | None) -> tuple[list[Entry], Embedder]:
     with timed("read the docstrings of the standard library"):
         entries = collect(limit)
     with timed(f"fit TF-IDF and SVD, {DIMENSIONS} dimensions"):
-        embed = Embedder([entry.text for entry in entries])
+        embed = Embedder([entry.words for entry in entries])
     kinds = [entry.kind for entry in entries]
     print(f"  {len(entries):,} texts: " + ", ".join(f"{kinds.count(kind):,} {kind}" for kind in sorted(set(kinds))))
     return entries, embed
@@ -104,11 +104,14 @@ def build(db: kektordb.Database, entries: list[Entry], embed: Embedder) -> None:
     metadata = [
         {"module": entry.module, "kind": entry.kind, "name": entry.name, "length": len(entry.text)} for entry in entries
     ]
-    vectors = embed([entry.text for entry in entries])
+    vectors = embed([entry.words for entry in entries])
     with timed(f"add_batch, {len(ids):,} items"):
         docs.add_batch(ids, vectors, metadata)
-    db.kv["about"] = f"Docstrings of Python {sys.version.split()[0]}"
-    print(f"  len(docs) = {len(docs):,}")
+    with timed("what else is worth keeping goes into db.kv, here as one batch"), db.batch():
+        db.kv["about"] = f"docstrings of Python {sys.version.split()[0]}"
+        for entry in entries:
+            db.kv[f"summary/{entry.id}"] = entry.summary
+    print(f"  len(docs) = {len(docs):,}   len(db.kv) = {len(db.kv):,}")
 
 
 def search(db: kektordb.Database, embed: Embedder) -> None:
@@ -116,9 +119,10 @@ def search(db: kektordb.Database, embed: Embedder) -> None:
     heading("Search")
     docs = db["docs"]
     for question in QUERIES:
+        vector = embed([question])[0]
         with timed(f"“{question}”"):
-            hits = docs.search(embed([question])[0], k=5)
-        show(hits)
+            hits = docs.search(vector, k=5)
+        show(db, hits)
 
 
 def search_filtered(db: kektordb.Database, embed: Embedder) -> None:
@@ -126,11 +130,12 @@ def search_filtered(db: kektordb.Database, embed: Embedder) -> None:
     heading("Search with filters")
     docs = db["docs"]
     for question, condition, params in FILTERED:
+        vector = embed([question])[0]
         matches = docs.count(filter=condition, params=params)
         with timed(f"“{question}” among {matches:,} of {len(docs):,}"):
-            hits = docs.search(embed([question])[0], k=5, filter=condition, params=params)
+            hits = docs.search(vector, k=5, filter=condition, params=params)
         print(f"    where {condition}" + (f"   {params}" if params else ""))
-        show(hits)
+        show(db, hits)
 
 
 def change(db: kektordb.Database, embed: Embedder) -> None:
@@ -167,7 +172,7 @@ def reopen(path: Path, embed: Embedder) -> None:
         db = kektordb.open(path)
     with db:
         print(f"  {db.kv.get_str('about')}: {len(db['docs']):,} items")
-        show(db["docs"].search(embed(["compress a file"])[0], k=3, filter="favourite = true OR kind = 'note'"))
+        show(db, db["docs"].search(embed(["compress a file"])[0], k=3, filter="favourite = true OR kind = 'note'"))
 
 
 def survive_a_kill(path: Path) -> None:
@@ -212,10 +217,11 @@ def vector_of(id: str) -> np.ndarray:
     return np.random.default_rng(list(id.encode())).random(DIMENSIONS, dtype=np.float32)
 
 
-def show(hits: kektordb.Results) -> None:
-    """Print hits as a table."""
+def show(db: kektordb.Database, hits: kektordb.Results) -> None:
+    """Print hits as a table; the summaries come from the key-value store."""
     for hit in hits:
-        print(f"    {hit.score:6.3f}  {hit.metadata['kind']:<9} {hit.metadata['length']:>6,}  {hit.id}")
+        summary = db.kv.get_str(f"summary/{hit.id}", "")
+        print(f"    {hit.score:.3f}  {hit.metadata['kind']:<8}  {hit.id:<46.46}  {summary:.50}")
     print()
 
 

@@ -10,6 +10,7 @@ import ast
 import importlib
 import importlib.util
 import inspect
+import re
 import sys
 import sysconfig
 import warnings
@@ -40,6 +41,11 @@ class Entry:
     def name(self) -> str:
         """The last part of the id."""
         return self.id.rpartition(".")[2]
+
+    @property
+    def words(self) -> str:
+        """The parts of the id, taken apart at dots, underscores and capitals, and the text."""
+        return f"{' '.join(re.findall('[A-Z]?[a-z0-9]+', self.id))} {self.text}"
 
     @property
     def summary(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -9,14 +10,17 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+# A build in place is found without being installed.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in {"quickstart.py", "stdlib_docs.py"})
 
 
 def run(script: str, *arguments: str) -> str:
     """Run an example in a fresh process with warnings as errors; return what it printed."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+# A build in place is found without being installed.
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
 # A block under the comment <!-- not run --> is a fragment, or needs what a test has not.
 BLOCK = re.compile(r"(?P<skip><!-- not run -->\s*)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -28,7 +31,9 @@ def test_python_blocks_run_one_after_the_other(page: Path, tmp_path: Path) -> No
         pytest.skip(f"{page.name} has no Python block to run")
 
     command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT
+    )
 
     assert done.returncode == 0, done.stderr
 
