@@ -5,7 +5,8 @@ from __future__ import annotations
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import datasets
@@ -25,6 +26,8 @@ EF = 100
 N_THREADS = 2
 # How the writing thread hands its rows over: one batch after the other until the measurement ends.
 BATCH = 5_000
+N_SEARCHES = 20_000
+SECONDS = 5
 
 
 def run(options: Options) -> dict[str, Any]:
@@ -39,7 +42,7 @@ def run(options: Options) -> dict[str, Any]:
         index.add_batch(half.ids, half.train, n_threads=N_THREADS)
         results["scaling"] = measure_scaling(half, index, options.passes)
         results["latency_ms"] = {
-            f"{label}": measure_latency(dataset, db, index, writer_threads, options)
+            label: measure_latency(dataset, index, writer_threads, options)
             for label, writer_threads in (("no writer", 0), ("batch add, 1 thread", 1), ("batch add, 2 threads", 2))
         }
     scaling = results["scaling"]
@@ -89,48 +92,52 @@ def measure_scaling(dataset: Dataset, index: kektordb.Index, passes: int) -> lis
     return rows
 
 
-def measure_latency(
-    dataset: Dataset, db: kektordb.Database, index: kektordb.Index, writer_threads: int, options: Options
-) -> dict[str, float]:
-    """Time single searches while another thread adds batches to the same index without a pause."""
+def measure_latency(dataset: Dataset, index: kektordb.Index, writer_threads: int, options: Options) -> dict[str, float]:
+    """Time single searches while another thread, unless `writer_threads` is 0, adds batches to the same index."""
+    queries = list(dataset.test)
+    seconds: list[float] = []
+    with writing(dataset, index, writer_threads):
+        # Items that became visible between the first and the last search: whole batches would count too many.
+        size_before, start = len(index), time.perf_counter()
+        while len(seconds) < options.size(N_SEARCHES) or time.perf_counter() - start < (
+            0 if options.quick else SECONDS
+        ):
+            query = queries[len(seconds) % len(queries)]
+            before = time.perf_counter()
+            index.search(query, 10, EF)
+            seconds.append(time.perf_counter() - before)
+        added, elapsed = len(index) - size_before, time.perf_counter() - start
+    p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, [50, 90, 99]))
+    largest = 1000 * max(seconds)
+    n = len(seconds)
+    return {"p50": p50, "p90": p90, "p99": p99, "max": largest, "searches": n, "adds_per_second": added / elapsed}
+
+
+@contextmanager
+def writing(dataset: Dataset, index: kektordb.Index, n_threads: int) -> Iterator[None]:
+    """Add batches to an index in a thread, one after the other, until the block ends; nothing with 0 threads."""
     stop = threading.Event()
-    added = [0]
-    failure: list[BaseException] = []
+    failures: list[BaseException] = []
 
     def write() -> None:
         try:
             while not stop.is_set():
                 start = len(index)
                 rows = np.arange(start, start + BATCH) % len(dataset.train)
-                ids = [f"{writer_threads}-{row}" for row in range(start, start + BATCH)]
-                index.add_batch(ids, dataset.train[rows], n_threads=writer_threads)
-                added[0] += BATCH
+                ids = [f"{n_threads}-{number}" for number in range(start, start + BATCH)]
+                index.add_batch(ids, dataset.train[rows], n_threads=n_threads)
         except BaseException as error:
-            failure.append(error)
+            failures.append(error)
 
+    if not n_threads:
+        yield
+        return
     writer = threading.Thread(target=write)
-    if writer_threads:
-        writer.start()
-    seconds = []
-    queries = list(dataset.test)
-    start = time.perf_counter()
-    while len(seconds) < options.size(20_000) or (time.perf_counter() - start < 5 and not options.quick):
-        query = queries[len(seconds) % len(queries)]
-        before = time.perf_counter()
-        index.search(query, 10, EF)
-        seconds.append(time.perf_counter() - before)
-    elapsed = time.perf_counter() - start
-    stop.set()
-    if writer_threads:
+    writer.start()
+    try:
+        yield
+    finally:
+        stop.set()
         writer.join()
-    if failure:
-        raise failure[0]
-    p50, p90, p99 = (1000 * float(value) for value in np.percentile(seconds, [50, 90, 99]))
-    return {
-        "p50": p50,
-        "p90": p90,
-        "p99": p99,
-        "max": 1000 * max(seconds),
-        "searches": len(seconds),
-        "adds_per_second": added[0] / elapsed,
-    }
+    if failures:
+        raise failures[0]
