@@ -1,54 +1,35 @@
-"""How named sections of bytes are written as one immutable file, sharing unchanged blocks with older files, and read.
-
-A section is cut into blocks of 1 MiB. A block whose content equals the block of the same section and number in the
-previous snapshot is not written but referred to where it lies. An older file of which less than half is still
-referred to is copied into the new one, block by block as stored, and needed no more.
-"""
+"""How the sections of a snapshot are found and read, each block verified before it is unpacked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from xxhash import xxh3_64_intdigest, xxh3_128_digest
+from xxhash import xxh3_64_intdigest
 
 from ..errors import CorruptSnapshot, StorageError
-from ..types import Section
-from .backend import Buffer, File
+from .backend import File
 from .codec import (
     BLOCK,
     CODEC_BLOSC2,
     CODEC_RAW,
     FILE_HEADER_BYTES,
     FOOTER_BYTES,
-    FileHeader,
-    FileName,
     Footer,
-    SectionTable,
     Table,
     decode_footer,
     decode_snapshot_header,
     decode_table,
-    encode_footer,
-    encode_snapshot_header,
-    encode_table,
 )
-from .pipe import Pipe
 
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["Progress", "Snapshot", "SnapshotFiles", "Written", "open_snapshot", "verify_snapshot", "write_sections"]
+__all__ = ["ALIGNMENT", "Block", "Snapshot", "SnapshotFiles", "compress", "open_snapshot", "padded", "verify_file"]
 
-Progress = Callable[[int, int], None]
-
-BLOCK_BYTES = 1 << 20  # of raw bytes: a smaller block rewrites less after a change, a larger one compresses no better
 MAX_BLOCK_BYTES = 1 << 26
 ALIGNMENT = 64
-WORTH_BYTES = 256  # below this the header of a compressed block eats the gain
 N_THREADS = 2
-MAX_OLD_FILES = 16  # more are merged: each costs a handle and a look at open
 # engine.md §8: LZ4 level 5 with bit shuffling saves faster than raw bytes do, and higher levels gain next to nothing.
 LEVEL = 5
 
@@ -64,28 +45,6 @@ class Block(NamedTuple):
     codec: int
     reserved: int
     raw_hash: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a snapshot came to.
-
-    Attributes
-    ----------
-    check : int
-        Of its table, for the manifest.
-    files : tuple of FileName
-        The file itself and the older ones that it refers to.
-    bytes_written, bytes_total : int
-        Size of the new file; stored bytes of all blocks, wherever they lie.
-    """
-
-    check: int
-    files: tuple[FileName, ...]
-    bytes_written: int
-    bytes_total: int
-    blocks_written: int
-    blocks_reused: int
 
 
 class SnapshotFiles:
@@ -172,7 +131,7 @@ class Snapshot:
         for block in blocks:
             fits = (
                 block.offset >= FILE_HEADER_BYTES
-                and block.offset + _padded(block) <= self._ends.get(block.file, (0, 0))[0]
+                and block.offset + padded(block) <= self._ends.get(block.file, (0, 0))[0]
             )
             right = block.raw_bytes == min(left, section.block_bytes) and 0 < block.stored_bytes <= block.raw_bytes
             if not (fits and right and block.codec in (CODEC_RAW, CODEC_BLOSC2)):
@@ -182,7 +141,7 @@ class Snapshot:
 
     def stored(self, block: Block, buffer: memoryview) -> memoryview:
         """Read the stored bytes of a block and its padding into `buffer`, verified. Raises CorruptSnapshot."""
-        file, view = self._files.get(block.file), buffer[: _padded(block)]
+        file, view = self._files.get(block.file), buffer[: padded(block)]
         try:
             n = file.pread_into(view, block.offset)
         except OSError as error:
@@ -197,7 +156,7 @@ class Snapshot:
 
     def n_stored_bytes(self) -> int:
         """Return the stored bytes of all blocks, wherever they lie."""
-        return sum(_padded(block) for name in self._sections for block in self.blocks(name))
+        return sum(padded(block) for name in self._sections for block in self.blocks(name))
 
     def close(self) -> None:
         """Close the files."""
@@ -205,12 +164,12 @@ class Snapshot:
 
     def _fill(self, blocks: Sequence[Block], target: memoryview) -> None:
         # One buffer for all blocks: a fresh one each would cost more in page faults than the decompression.
-        buffer = memoryview(bytearray(max((_padded(block) for block in blocks), default=0)))
+        buffer = memoryview(bytearray(max((padded(block) for block in blocks), default=0)))
         at = 0
         for block in blocks:
             piece = target[at : at + block.raw_bytes]
             at += block.raw_bytes
-            if block.codec == CODEC_RAW and _padded(block) == block.raw_bytes:
+            if block.codec == CODEC_RAW and padded(block) == block.raw_bytes:
                 self.stored(block, piece)
                 continue
             stored = self.stored(block, buffer)[: block.stored_bytes]
@@ -257,126 +216,27 @@ def open_snapshot(files: SnapshotFiles, number: int, uuid: bytes | None, check: 
     return Snapshot(footer.number, table, files, ends)
 
 
-def verify_snapshot(snapshot: Snapshot) -> None:
-    """Read and check every block of every section, without decompressing. Raises CorruptSnapshot."""
-    buffer = memoryview(bytearray(MAX_BLOCK_BYTES if snapshot.sections() else 0))
-    for name in snapshot.sections():
-        for block in snapshot.blocks(name):
-            snapshot.stored(block, buffer)
+def verify_file(files: SnapshotFiles, number: int, uuid: bytes | None) -> None:
+    """Check every byte of one snapshot file, also of blocks that nothing refers to any more. Raises CorruptSnapshot."""
+    footer, n_bytes = _read_ends(files, number, uuid)
+    path = files.path_of(number)
+    table = decode_table(files.get(number).pread(footer.table_bytes, footer.table_offset), footer, path)
+    ends = {old.number: (old.n_bytes, old.n_bytes) for old in table.files}
+    number = footer.number
+    snapshot = Snapshot(number, table, files, {**ends, number: (footer.table_offset, n_bytes)})
+    blocks = [block for name in snapshot.sections() for block in snapshot.blocks(name) if block.file == number]
+    buffer = memoryview(bytearray(max(map(padded, blocks), default=0)))
+    at = FILE_HEADER_BYTES
+    for block in blocks:
+        snapshot.stored(block, buffer)
+        at = max(at, block.offset + padded(block))
+    if at != footer.table_offset:
+        raise CorruptSnapshot("there are bytes that belong to no block", path, at)
 
 
-def write_sections(
-    file: File,
-    header: FileHeader,
-    meta: bytes,
-    sections: Sequence[Section],
-    previous: Snapshot | None,
-    progress: Progress | None,
-) -> Written:
-    """Write a snapshot to an empty file and make its content durable.
-
-    Raises OSError of the backend, CorruptSnapshot when a block that must be copied is damaged.
-    """
-    total = sum(section.n_bytes for section in sections)
-    if len({section.name for section in sections}) != len(sections):
-        raise ValueError("two sections have the same name")
-    with Pipe(file, threaded=total > 8 * BLOCK_BYTES) as pipe:
-        pipe.write([encode_snapshot_header(header)])
-        writer = _Writer(pipe, header.number, previous)
-        done = 0
-        rows: list[list[Block]] = []
-        for section in sections:
-            old = [] if previous is None else previous.blocks(section.name)
-            blocks: list[Block] = []
-            for start in range(0, section.n_bytes, BLOCK_BYTES):
-                stop = min(start + BLOCK_BYTES, section.n_bytes)
-                number = len(blocks)
-                raw = section.read(start, stop)
-                blocks.append(writer.block(raw, stop - start, section, old[number] if number < len(old) else None))
-                done += stop - start
-                if progress is not None:
-                    progress(done, total)
-            rows.append(blocks)
-        old_files = writer.copy_sparse(rows)
-        table = encode_table(Table(header.seq, meta, old_files, tuple(map(_section_table, sections, rows))))
-        check = xxh3_64_intdigest(table)
-        footer = encode_footer(Footer(pipe.end, len(table), check, header.uuid, header.number))
-        pipe.write([table, footer])
-        pipe.finish()
-    return Written(
-        check,
-        (FileName(header.number, pipe.end), *old_files),
-        pipe.end,
-        sum(_padded(block) for blocks in rows for block in blocks),
-        writer.n_written,
-        writer.n_reused,
-    )
-
-
-class _Writer:
-    """Turns raw blocks into table rows, writing those that are new."""
-
-    def __init__(self, pipe: Pipe, number: int, previous: Snapshot | None) -> None:
-        self.n_written = 0
-        self.n_reused = 0
-        self._pipe = pipe
-        self._number = number
-        self._previous = previous
-
-    def block(self, raw: Buffer, n: int, section: Section, old: Block | None) -> Block:
-        view = memoryview(raw)
-        if view.nbytes != n:
-            raise ValueError(f"section {section.name!r} gave {view.nbytes} bytes where {n} were asked for")
-        raw_hash = xxh3_128_digest(view)
-        if old is not None and old.raw_hash == raw_hash and old.raw_bytes == n:
-            self.n_reused += 1
-            return old
-        self.n_written += 1
-        stored = _compress(view, section.item_bytes) if n >= WORTH_BYTES else None
-        if stored is not None and len(stored) < n:
-            return self._put(stored, n, CODEC_BLOSC2, raw_hash)
-        # The pipe may write later than the section's buffer is valid.
-        return self._put(bytes(view), n, CODEC_RAW, raw_hash)
-
-    def copy_sparse(self, rows: list[list[Block]]) -> tuple[FileName, ...]:
-        """Copy what is left of files hardly used into the new one; return the old files that are still needed."""
-        if self._previous is None:
-            return ()
-        live: dict[int, int] = {}
-        for blocks in rows:
-            for block in blocks:
-                if block.file != self._number:
-                    live[block.file] = live.get(block.file, 0) + _padded(block)
-        sizes = {number: self._previous.n_file_bytes(number) for number in live}
-        by_size = sorted(live, key=lambda number: live[number], reverse=True)
-        kept = [number for number in by_size if 2 * live[number] >= sizes[number]][:MAX_OLD_FILES]
-        for blocks in rows:
-            for i, block in enumerate(blocks):
-                if block.file != self._number and block.file not in kept:
-                    blocks[i] = self._copy(self._previous, block)
-        return tuple(FileName(number, sizes[number]) for number in sorted(kept))
-
-    def _copy(self, previous: Snapshot, block: Block) -> Block:
-        stored = bytes(previous.stored(block, memoryview(bytearray(_padded(block)))))
-        offset = self._pipe.write([stored])
-        self.n_reused -= 1
-        self.n_written += 1
-        return block._replace(file=self._number, offset=offset)
-
-    def _put(self, stored: bytes, raw_bytes: int, codec: int, raw_hash: bytes) -> Block:
-        padding = bytes(-len(stored) % ALIGNMENT)
-        padded = stored + padding if padding else stored
-        offset = self._pipe.write([padded])
-        return Block(self._number, offset, xxh3_64_intdigest(padded), raw_bytes, len(stored), codec, 0, raw_hash)
-
-
-def _padded(block: Block) -> int:
+def padded(block: Block) -> int:
+    """Return how many bytes a block takes in its file."""
     return -(-block.stored_bytes // ALIGNMENT) * ALIGNMENT
-
-
-def _section_table(section: Section, blocks: list[Block]) -> SectionTable:
-    packed = b"".join(BLOCK.pack(*block) for block in blocks)
-    return SectionTable(section.name, section.item_bytes, section.n_bytes, BLOCK_BYTES, packed)
 
 
 def _read_ends(files: SnapshotFiles, number: int, uuid: bytes | None) -> tuple[Footer, int]:
@@ -392,7 +252,8 @@ def _read_ends(files: SnapshotFiles, number: int, uuid: bytes | None) -> tuple[F
     return footer, n_bytes
 
 
-def _compress(raw: memoryview, item_bytes: int) -> bytes:
+def compress(raw: memoryview, item_bytes: int) -> bytes:
+    """Return a block as one blosc2 chunk, which may be longer than `raw`."""
     blosc2 = _blosc2()
     shuffle = blosc2.Filter.BITSHUFFLE if item_bytes > 1 else blosc2.Filter.NOFILTER
     packed: bytes = blosc2.compress2(

@@ -6,7 +6,6 @@ the background and `write_snapshot` run beside them.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
@@ -27,12 +26,13 @@ from ..errors import (
     StorageFailed,
 )
 from ..types import Section
-from .backend import Backend, Buffer, File, OsBackend
+from .backend import Backend, Buffer, OsBackend
 from .codec import FILE_HEADER_BYTES, FileHeader, LogName, Manifest
 from .directory import TEMPORARY, Directory, log_name, naming_errors, snapshot_name
 from .log import Log, Record
 from .recovery import RecoveryReport, Replay
-from .snapshot import Progress, Snapshot, SnapshotFiles, Written, open_snapshot, write_sections
+from .snapshot import Snapshot, SnapshotFiles, open_snapshot, verify_file
+from .snapshot_writer import Progress, Written, write_file
 from .sync import Syncer
 
 __all__ = ["RecoveryReport", "Save", "SaveReport", "Store"]
@@ -297,8 +297,8 @@ class Store:
             header = FileHeader(directory.manifest.uuid, save.number, 0, save.seq)
             path, temporary = directory.join(name), directory.join(TEMPORARY + name)
             try:
-                written = self._write_file(temporary, path, header, meta, sections, self.snapshot, progress)
-                snapshot = self._open_snapshot(directory, save.number, written.check)
+                written = write_file(self._backend, temporary, path, header, meta, sections, self.snapshot, progress)
+                snapshot = _open_snapshot(directory, save.number, written.check)
                 self._publish_snapshot(save, written)
             except StorageFailed:
                 raise  # the new manifest may be the one in force: its files must stay
@@ -333,8 +333,30 @@ class Store:
         temporary = os.path.join(os.path.dirname(target), TEMPORARY + os.path.basename(target))
         uuid = os.urandom(16) if self._directory is None else self._directory.manifest.uuid
         header = FileHeader(uuid, max(1, self.generation), 0, self.last_seq if seq is None else seq)
-        written = self._write_file(temporary, target, header, meta, sections, None, progress)
+        written = write_file(self._backend, temporary, target, header, meta, sections, None, progress)
         return _report(written, self._clock() - started_at)
+
+    def verify(self) -> Iterator[tuple[str, CorruptData | None]]:
+        """Read every byte of the snapshot files and yield each file's path with what is wrong with it.
+
+        The logs are checked by `replay`. A backup file is checked as a whole.
+        """
+        self._require_open()
+        if self._directory is None:
+            files, numbers, uuid = self._single_file(), [0], None
+        else:
+            manifest = self._directory.manifest
+            files, numbers, uuid = _files(self._directory), [file.number for file in manifest.files], manifest.uuid
+        try:
+            for number in numbers:
+                found: CorruptData | None = None
+                try:
+                    verify_file(files, number, uuid)
+                except CorruptData as error:
+                    found = error
+                yield files.path_of(number), found
+        finally:
+            files.close()
 
     def close(self) -> None:
         """Make everything durable, note in the manifest that all is complete, release the lock; idempotent.
@@ -349,11 +371,12 @@ class Store:
                 self._syncer.sync()
                 self._publish_close_note(self._log)
         finally:
+            self._log = None
             self._release()
 
     def _open_files(self, recover: bool) -> None:
         if self.read_only and self._backend.exists(self.path) and not self._backend.is_dir(self.path):
-            files = SnapshotFiles(lambda _: self.path, lambda _: self._backend.open(self.path, "read"))
+            files = self._single_file()
             with naming_errors(f"cannot open {self.path}"):
                 self.snapshot = open_snapshot(files, 0, None, None)
             self._snapshot_bytes = self.snapshot.n_stored_bytes()
@@ -362,7 +385,7 @@ class Store:
         directory.open()
         manifest = directory.manifest
         if manifest.snapshot:
-            self.snapshot = self._open_snapshot(directory, manifest.snapshot, manifest.snapshot_check)
+            self.snapshot = _open_snapshot(directory, manifest.snapshot, manifest.snapshot_check)
             self._snapshot_bytes = self.snapshot.n_stored_bytes()
         covered = 0 if self.snapshot is None else self.snapshot.seq
         if not manifest.logs or manifest.logs[0].seq != covered:
@@ -370,47 +393,8 @@ class Store:
         with naming_errors(f"cannot open the logs of {self.path}"):
             self._replay = Replay(directory, recover)
 
-    def _open_snapshot(self, directory: Directory, number: int, check: int) -> Snapshot:
-        files = SnapshotFiles(
-            lambda n: directory.join(snapshot_name(n)), lambda n: directory.open_file(snapshot_name(n), "read")
-        )
-        try:
-            with naming_errors(f"cannot open {files.path_of(number)}"):
-                return open_snapshot(files, number, directory.manifest.uuid, check)
-        except BaseException:
-            files.close()
-            raise
-
-    def _write_file(
-        self,
-        temporary: str,
-        path: str,
-        header: FileHeader,
-        meta: bytes,
-        sections: Sequence[Section],
-        previous: Snapshot | None,
-        progress: Progress | None,
-    ) -> Written:
-        backend = self._backend
-        with naming_errors(f"cannot write {path}"):
-            if backend.is_dir(path):
-                raise StorageError(f"{path} is a directory")
-            if backend.exists(temporary):
-                backend.unlink(temporary)
-            file: File | None = None
-            try:
-                file = backend.open(temporary, "create")
-                written = write_sections(file, header, meta, sections, previous, progress)
-                file.close()
-                backend.replace(temporary, path)
-                backend.sync_dir(os.path.dirname(os.path.abspath(path)))
-                return written
-            except BaseException:
-                if file is not None:
-                    file.close()
-                with contextlib.suppress(OSError):
-                    backend.unlink(temporary)
-                raise
+    def _single_file(self) -> SnapshotFiles:
+        return SnapshotFiles(lambda _: self.path, lambda _: self._backend.open(self.path, "read"))
 
     def _publish_snapshot(self, save: Save, written: Written) -> None:
         with self._manifest_lock:
@@ -484,3 +468,20 @@ def _report(written: Written, seconds: float) -> SaveReport:
     return SaveReport(
         written.bytes_written, written.bytes_total, written.blocks_written, written.blocks_reused, seconds
     )
+
+
+def _files(directory: Directory) -> SnapshotFiles:
+    return SnapshotFiles(
+        lambda number: directory.join(snapshot_name(number)),
+        lambda number: directory.open_file(snapshot_name(number), "read"),
+    )
+
+
+def _open_snapshot(directory: Directory, number: int, check: int) -> Snapshot:
+    files = _files(directory)
+    try:
+        with naming_errors(f"cannot open {files.path_of(number)}"):
+            return open_snapshot(files, number, directory.manifest.uuid, check)
+    except BaseException:
+        files.close()
+        raise
