@@ -79,7 +79,7 @@ def test_the_torn_tail_is_set_aside_and_reported():
 
 
 def test_a_tail_of_zeros_is_torn():
-    disk, ends = written(records(3))
+    disk, _ = written(records(3))
     disk.files[LOG].data += bytes(4096)
 
     store, found = opened(disk)
@@ -89,7 +89,7 @@ def test_a_tail_of_zeros_is_torn():
 
 
 def test_a_full_disk_does_not_prevent_cutting_off_the_tail():
-    disk, ends = written(records(3))
+    disk, _ = written(records(3))
     disk.files[LOG].data += b"x" * 50
     disk.capacity = 0
 
@@ -335,7 +335,7 @@ def test_the_look_behind_a_bad_record_crosses_windows(monkeypatch):
 
 
 def test_a_payload_that_holds_a_copy_of_the_log_is_not_taken_for_records():
-    disk, ends = written([(1, b"a"), (2, b"b"), (3, b"c")], sync="always")
+    disk, _ = written([(1, b"a"), (2, b"b"), (3, b"c")], sync="always")
     inner = bytes(disk.files[LOG].data)
     store, _ = opened(disk, sync="no")
     store.append(4, [inner + bytes(8)])

@@ -11,6 +11,7 @@ import errno
 import os
 import socket
 import sys
+import threading
 import time
 import weakref
 from collections.abc import Sequence
@@ -166,6 +167,9 @@ class OsBackend:
         return _OsLock(path)
 
 
+_seeking = threading.Lock()  # where there is no pread, the place and the read belong together
+
+
 class _OsFile:
     def __init__(self, path: str, mode: Mode) -> None:
         flags = os.O_RDONLY if mode == "read" else os.O_RDWR | os.O_APPEND
@@ -176,8 +180,9 @@ class _OsFile:
 
     def pread(self, n: int, offset: int) -> bytes:
         if sys.platform == "win32":
-            os.lseek(self._descriptor, offset, os.SEEK_SET)
-            return os.read(self._descriptor, n)
+            with _seeking:
+                os.lseek(self._descriptor, offset, os.SEEK_SET)
+                return os.read(self._descriptor, n)
         return os.pread(self._descriptor, n, offset)
 
     def pread_into(self, target: memoryview, offset: int) -> int:

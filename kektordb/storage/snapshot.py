@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from xxhash import xxh3_64_intdigest
@@ -25,11 +27,23 @@ from .codec import (
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["ALIGNMENT", "Block", "Snapshot", "SnapshotFiles", "compress", "open_snapshot", "padded", "verify_file"]
+__all__ = [
+    "ALIGNMENT",
+    "N_THREADS",
+    "Block",
+    "Snapshot",
+    "SnapshotFiles",
+    "compress",
+    "open_snapshot",
+    "padded",
+    "verify_file",
+]
 
 MAX_BLOCK_BYTES = 1 << 26
 ALIGNMENT = 64
+# Blocks are packed and unpacked side by side: threads inside blosc2 would be started anew for each block.
 N_THREADS = 2
+MIN_THREADED = 8
 # engine.md §8: LZ4 level 5 with bit shuffling saves faster than raw bytes do, and higher levels gain next to nothing.
 LEVEL = 5
 
@@ -163,12 +177,20 @@ class Snapshot:
         self._files.close()
 
     def _fill(self, blocks: Sequence[Block], target: memoryview) -> None:
+        offsets = itertools.accumulate((block.raw_bytes for block in blocks), initial=0)
+        pieces = [(block, target[at : at + block.raw_bytes]) for block, at in zip(blocks, offsets, strict=False)]
+        if len(pieces) < MIN_THREADED:
+            self._unpack(pieces)
+            return
+        for number in {block.file for block in blocks}:
+            self._files.get(number)  # opened here, so that the threads only read the table of open files
+        with ThreadPoolExecutor(N_THREADS, "kektordb-load") as pool:
+            list(pool.map(self._unpack, (pieces[i::N_THREADS] for i in range(N_THREADS))))
+
+    def _unpack(self, pieces: Sequence[tuple[Block, memoryview]]) -> None:
         # One buffer for all blocks: a fresh one each would cost more in page faults than the decompression.
-        buffer = memoryview(bytearray(max((padded(block) for block in blocks), default=0)))
-        at = 0
-        for block in blocks:
-            piece = target[at : at + block.raw_bytes]
-            at += block.raw_bytes
+        buffer = memoryview(bytearray(max((padded(block) for block, _ in pieces), default=0)))
+        for block, piece in pieces:
             if block.codec == CODEC_RAW and padded(block) == block.raw_bytes:
                 self.stored(block, piece)
                 continue
@@ -183,7 +205,7 @@ class Snapshot:
         raw_bytes, own_bytes = (int.from_bytes(stored[i : i + 4], "little") for i in (4, 12))
         if (raw_bytes, own_bytes) == (block.raw_bytes, block.stored_bytes):
             try:
-                _blosc2().decompress2(stored, dst=target, nthreads=N_THREADS)
+                _blosc2().decompress2(stored, dst=target, nthreads=1)
                 return
             except (RuntimeError, ValueError):
                 pass
@@ -252,7 +274,7 @@ def _read_ends(files: SnapshotFiles, number: int, uuid: bytes | None) -> tuple[F
     return footer, n_bytes
 
 
-def compress(raw: memoryview, item_bytes: int) -> bytes:
+def compress(raw: bytes, item_bytes: int) -> bytes:
     """Return a block as one blosc2 chunk, which may be longer than `raw`."""
     blosc2 = _blosc2()
     shuffle = blosc2.Filter.BITSHUFFLE if item_bytes > 1 else blosc2.Filter.NOFILTER
@@ -263,7 +285,7 @@ def compress(raw: memoryview, item_bytes: int) -> bytes:
         filters=[shuffle],
         filters_meta=[0],
         typesize=min(item_bytes, 255),
-        nthreads=N_THREADS,
+        nthreads=1,
     )
     return packed
 
@@ -271,4 +293,5 @@ def compress(raw: memoryview, item_bytes: int) -> bytes:
 def _blosc2() -> ModuleType:
     import blosc2  # 0.6 s, hence only when the first block is packed or unpacked
 
+    blosc2.set_releasegil(True)  # else a background save would stop every other thread for a millisecond per block
     return blosc2  # type: ignore[no-any-return]

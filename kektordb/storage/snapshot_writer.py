@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from ..errors import StorageError
 from ..types import Section
-from .backend import Backend, Buffer, File
+from .backend import Backend, File
 from .codec import (
     BLOCK,
     CODEC_BLOSC2,
@@ -32,13 +35,14 @@ from .codec import (
 )
 from .directory import naming_errors
 from .pipe import Pipe
-from .snapshot import ALIGNMENT, Block, Snapshot, compress, padded
+from .snapshot import ALIGNMENT, N_THREADS, Block, Snapshot, compress, padded
 
 __all__ = ["Progress", "Written", "write_file"]
 
 Progress = Callable[[int, int], None]
 
 BLOCK_BYTES = 1 << 20  # of raw bytes: a smaller block rewrites less after a change, a larger one compresses no better
+MAX_PACKING = 8  # blocks in memory on their way through the packing threads
 WORTH_BYTES = 256  # below this the header of a compressed block eats the gain
 MAX_OLD_FILES = 16  # more are merged: each costs a handle and a look at open
 
@@ -123,23 +127,15 @@ def write_sections(
     total = sum(section.n_bytes for section in sections)
     if len({section.name for section in sections}) != len(sections):
         raise ValueError("two sections have the same name")
-    with Pipe(file, threaded=total > 8 * BLOCK_BYTES) as pipe:
+    threaded = total > 8 * BLOCK_BYTES
+    with contextlib.ExitStack() as stack:
+        pipe = stack.enter_context(Pipe(file, threaded=threaded))
+        pool = ThreadPoolExecutor(N_THREADS, "kektordb-pack") if threaded else None
+        if pool is not None:
+            stack.callback(pool.shutdown, cancel_futures=True)
         pipe.write([encode_snapshot_header(header)])
-        writer = _Writer(pipe, header.number, previous)
-        done = 0
-        rows: list[list[Block]] = []
-        for section in sections:
-            old = [] if previous is None else previous.blocks(section.name)
-            blocks: list[Block] = []
-            for start in range(0, section.n_bytes, BLOCK_BYTES):
-                stop = min(start + BLOCK_BYTES, section.n_bytes)
-                number = len(blocks)
-                raw = section.read(start, stop)
-                blocks.append(writer.block(raw, stop - start, section, old[number] if number < len(old) else None))
-                done += stop - start
-                if progress is not None:
-                    progress(done, total)
-            rows.append(blocks)
+        writer = _Writer(pipe, header.number, previous, pool)
+        rows = _write_blocks(writer, sections, total, previous, progress)
         old_files = writer.copy_sparse(rows)
         table = encode_table(Table(header.seq, meta, old_files, tuple(map(_section_table, sections, rows))))
         check = xxh3_64_intdigest(table)
@@ -156,30 +152,62 @@ def write_sections(
     )
 
 
-class _Writer:
-    """Turns raw blocks into table rows, writing those that are new."""
+def _write_blocks(
+    writer: _Writer, sections: Sequence[Section], total: int, previous: Snapshot | None, progress: Progress | None
+) -> list[list[Block]]:
+    done = 0
+    rows: list[list[Block]] = []
+    for section in sections:
+        old = [] if previous is None else previous.blocks(section.name)
+        blocks: list[Block] = []
+        for i, start in enumerate(range(0, section.n_bytes, BLOCK_BYTES)):
+            stop = min(start + BLOCK_BYTES, section.n_bytes)
+            writer.add(section, start, stop, old[i] if i < len(old) else None, blocks)
+            done += stop - start
+            if progress is not None:
+                progress(done, total)
+        rows.append(blocks)
+    writer.flush()
+    return rows
 
-    def __init__(self, pipe: Pipe, number: int, previous: Snapshot | None) -> None:
+
+class _Writer:
+    """Turns raw blocks into table rows, writing those that are new; packs ahead in other threads."""
+
+    def __init__(self, pipe: Pipe, number: int, previous: Snapshot | None, pool: ThreadPoolExecutor | None) -> None:
         self.n_written = 0
         self.n_reused = 0
         self._pipe = pipe
         self._number = number
         self._previous = previous
+        self._pool = pool
+        self._packing: deque[tuple[Future[_Packed], list[Block], int]] = deque()
 
-    def block(self, raw: Buffer, n: int, section: Section, old: Block | None) -> Block:
-        view = memoryview(raw)
-        if view.nbytes != n:
-            raise ValueError(f"section {section.name!r} gave {view.nbytes} bytes where {n} were asked for")
-        raw_hash = xxh3_128_digest(view)
-        if old is not None and old.raw_hash == raw_hash and old.raw_bytes == n:
+    def add(self, section: Section, start: int, stop: int, old: Block | None, blocks: list[Block]) -> None:
+        """Read a block and append its row to `blocks`, which may be complete only after `flush`."""
+        read = section.read(start, stop)
+        # A copy, for the section may use the memory of the block again before it is packed and written.
+        raw = read if type(read) is bytes else bytes(read)
+        if len(raw) != stop - start:
+            raise ValueError(f"section {section.name!r} gave {len(raw)} bytes where {stop - start} were asked for")
+        raw_hash = xxh3_128_digest(raw)
+        if old is not None and old.raw_hash == raw_hash and old.raw_bytes == len(raw):
             self.n_reused += 1
-            return old
+            blocks.append(old)
+            return
         self.n_written += 1
-        stored = compress(view, section.item_bytes) if n >= WORTH_BYTES else None
-        if stored is not None and len(stored) < n:
-            return self._put(stored, n, CODEC_BLOSC2, raw_hash)
-        # The pipe may write later than the section's buffer is valid.
-        return self._put(bytes(view), n, CODEC_RAW, raw_hash)
+        blocks.append(Block(self._number, 0, 0, len(raw), 0, CODEC_RAW, 0, raw_hash))
+        if self._pool is None:
+            self._put(_pack(raw, section.item_bytes), blocks, len(blocks) - 1)
+            return
+        self._packing.append((self._pool.submit(_pack, raw, section.item_bytes), blocks, len(blocks) - 1))
+        while len(self._packing) > MAX_PACKING:
+            self._put_next()
+
+    def flush(self) -> None:
+        """Write what is still being packed."""
+        while self._packing:
+            self._put_next()
 
     def copy_sparse(self, rows: list[list[Block]]) -> tuple[FileName, ...]:
         """Copy what is left of files hardly used into the new one; return the old files that are still needed."""
@@ -206,11 +234,35 @@ class _Writer:
         self.n_written += 1
         return block._replace(file=self._number, offset=offset)
 
-    def _put(self, stored: bytes, raw_bytes: int, codec: int, raw_hash: bytes) -> Block:
-        padding = bytes(-len(stored) % ALIGNMENT)
-        padded = stored + padding if padding else stored
-        offset = self._pipe.write([padded])
-        return Block(self._number, offset, xxh3_64_intdigest(padded), raw_bytes, len(stored), codec, 0, raw_hash)
+    def _put_next(self) -> None:
+        packing, blocks, i = self._packing.popleft()
+        self._put(packing.result(), blocks, i)
+
+    def _put(self, packed: _Packed, blocks: list[Block], i: int) -> None:
+        offset = self._pipe.write([packed.data])
+        blocks[i] = blocks[i]._replace(
+            offset=offset, check=packed.check, stored_bytes=packed.stored_bytes, codec=packed.codec
+        )
+
+
+class _Packed(NamedTuple):
+    """A block as it will be stored, with its padding."""
+
+    data: bytes
+    stored_bytes: int
+    codec: int
+    check: int
+
+
+def _pack(raw: bytes, item_bytes: int) -> _Packed:
+    stored, codec = raw, CODEC_RAW
+    if len(raw) >= WORTH_BYTES:
+        packed = compress(raw, item_bytes)
+        if len(packed) < len(raw):
+            stored, codec = packed, CODEC_BLOSC2
+    padding = -len(stored) % ALIGNMENT
+    data = stored + bytes(padding) if padding else stored
+    return _Packed(data, len(stored), codec, xxh3_64_intdigest(data))
 
 
 def _section_table(section: Section, blocks: list[Block]) -> SectionTable:
