@@ -1,0 +1,394 @@
+"""Columns answer as a walk over all rows does, whatever was added, removed, merged, frozen and loaded before."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kektordb._bitmap import Bitmap
+from kektordb._columns import Columns
+from kektordb.errors import CorruptSnapshot
+from kektordb.query import ast
+from kektordb.query.operand import value_of, value_of_python
+from kektordb.query.planner import make_plan
+from kektordb.types import Section
+from reference import filter_rows, is_ordered, values
+
+FIELDS = ["a", "b", "a.b", "é t"]
+TEXTS = ["", "red", "dark red", "10", "1e1", "true", "reñ", "r%d", "zz\U0001f600", "10.0", "\x7f"]
+NUMBERS = [0, -0.0, 1, 10, 10.0, 2.5, -3, 2**53, 2**53 + 1, 2**53 + 2, -(2**53) - 1, -(2**63), 2**63 - 1, 2**63]
+NUMBERS += [2**64 - 1, 1e300, -1e300, 5e-324, 9007199254740992.0]
+SCALARS = st.sampled_from([*TEXTS, *NUMBERS, True, False, None])
+VALUES = st.recursive(
+    SCALARS | st.lists(SCALARS, max_size=3),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b", "c"]), inner, max_size=2),
+    max_leaves=4,
+)
+ROWS = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3)
+# What happens to one of 70 slots: new metadata in place of the old, or none.
+EVENTS = st.lists(st.tuples(st.integers(0, 69), ROWS | st.none()), max_size=30)
+
+CONSTANTS = st.sampled_from([value_of(text) for text in [*TEXTS, "TRUE", "-3", "2.5", "Inf", "-inf", "abc"]]) | (
+    st.sampled_from([value_of_python(number) for number in [*NUMBERS, 10**30, -(10**300) - 1, 2**64, 0.1]])
+)
+PATTERNS = st.sampled_from(["%", "r%", "%d", "%r%", "_ed", "re_", "", "r\\%d", "%_", "__", "dark%d", "%\U0001f600", "zz_"])
+ORDERABLE = CONSTANTS.filter(lambda value: value.flag is None)
+CONDITIONS = st.one_of(
+    st.builds(ast.Compare, st.sampled_from(FIELDS), st.sampled_from(["=", "!="]), CONSTANTS),
+    st.builds(ast.Compare, st.sampled_from(FIELDS), st.sampled_from(["<", "<=", ">", ">="]), ORDERABLE),
+    st.builds(ast.Between, st.sampled_from(FIELDS), ORDERABLE, ORDERABLE),
+    st.builds(ast.In, st.sampled_from(FIELDS), st.lists(CONSTANTS, max_size=12).map(tuple)),
+    st.builds(ast.Like, st.sampled_from(FIELDS), PATTERNS.map(value_of)),
+    st.builds(ast.Exists, st.sampled_from([*FIELDS, "missing"])),
+    st.builds(ast.IsNull, st.sampled_from([*FIELDS, "missing"])),
+)
+FILTERS = st.recursive(
+    CONDITIONS,
+    lambda inner: (
+        st.builds(ast.Not, inner)
+        | st.builds(ast.And, st.lists(inner, min_size=1, max_size=3).map(tuple))
+        | st.builds(ast.Or, st.lists(inner, min_size=1, max_size=3).map(tuple))
+    ),
+    max_leaves=5,
+)
+
+
+class Reader:
+    """The sections of a frozen state, as a snapshot gives them back."""
+
+    def __init__(self, sections: list[Section], step: int = 7) -> None:
+        self.data = {}
+        for section in sections:
+            pieces = [
+                bytes(section.read(start, min(start + step, section.n_bytes)))
+                for start in range(0, section.n_bytes, step)
+            ]
+            assert section.name not in self.data
+            assert section.name.startswith("columns/")
+            self.data[section.name] = b"".join(pieces)
+            assert len(self.data[section.name]) == section.n_bytes
+
+    def size(self, name: str) -> int:
+        return len(self.data.get(name, b""))
+
+    def read(self, name: str) -> bytearray:
+        return bytearray(self.data.get(name, b""))
+
+    def read_into(self, name: str, target: memoryview) -> None:
+        target[:] = self.data[name]
+
+
+def apply(columns: Columns, rows: dict[int, dict[str, Any]], events: list[tuple[int, dict[str, Any] | None]]) -> None:
+    for slot, metadata in events:
+        if slot in rows:
+            columns.remove(slot, rows.pop(slot))
+        if metadata is not None:
+            columns.add(slot, metadata)
+            rows[slot] = metadata
+
+
+def assert_same(columns: Columns, rows: dict[int, dict[str, Any]], node: ast.Node) -> None:
+    alive = Bitmap.from_slots(rows, 70)
+    found = make_plan(node).run(columns, 70)
+    found.iand(alive)
+
+    assert set(found.slots()) == filter_rows(node, rows)
+
+
+@settings(max_examples=200, deadline=None)
+@given(EVENTS, st.lists(FILTERS, min_size=1, max_size=4), st.sampled_from([1, 2, 5, 4096]))
+def test_filters_match_as_a_walk_over_all_rows(
+    events: list[tuple[int, dict[str, Any] | None]], filters: list[ast.Node], merge_at: int
+) -> None:
+    columns, rows = Columns(merge_at), {}
+
+    apply(columns, rows, events)
+
+    for node in filters:
+        assert_same(columns, rows, node)
+
+
+@settings(max_examples=80, deadline=None)
+@given(EVENTS, EVENTS, FILTERS, st.sampled_from([1, 3, 4096]))
+def test_a_frozen_view_is_not_moved_by_later_writes(
+    before: list[tuple[int, dict[str, Any] | None]],
+    after: list[tuple[int, dict[str, Any] | None]],
+    node: ast.Node,
+    merge_at: int,
+) -> None:
+    columns, rows = Columns(merge_at), {}
+    apply(columns, rows, before)
+    frozen_rows = dict(rows)
+
+    sections = columns.freeze()
+    apply(columns, rows, after)
+
+    loaded = Columns(merge_at)
+    loaded.load(Reader(sections), 70)
+    assert_same(loaded, frozen_rows, node)
+    assert_same(columns, rows, node)
+    apply(loaded, frozen_rows, after)
+    assert_same(loaded, frozen_rows, node)
+    assert loaded.fields() == columns.fields()
+
+
+@settings(max_examples=60, deadline=None)
+@given(EVENTS, EVENTS, st.sets(st.integers(0, 69)), FILTERS, st.sampled_from([2, 4096]))
+def test_rebuild_forgets_the_dead_and_nothing_else(
+    before: list[tuple[int, dict[str, Any] | None]],
+    after: list[tuple[int, dict[str, Any] | None]],
+    dead: set[int],
+    node: ast.Node,
+    merge_at: int,
+) -> None:
+    columns, rows = Columns(merge_at), {}
+    apply(columns, rows, before)
+    rows = {slot: metadata for slot, metadata in rows.items() if slot not in dead}
+
+    columns.rebuild(Bitmap.from_slots(rows, 70))
+
+    assert_same(columns, rows, node)
+    fresh = Columns()
+    apply(fresh, {}, list(rows.items()))
+    assert columns.fields() == fresh.fields()
+    apply(columns, rows, after)
+    assert_same(columns, rows, node)
+
+
+@given(EVENTS, st.sampled_from([1, 4096]))
+def test_removing_all_leaves_nothing(events: list[tuple[int, dict[str, Any] | None]], merge_at: int) -> None:
+    columns, rows = Columns(merge_at), {}
+    apply(columns, rows, events)
+
+    apply(columns, rows, [(slot, None) for slot in list(rows)])
+
+    assert columns.fields() == []
+    for field in FIELDS:
+        found = Bitmap(70)
+        columns.present(field, found)
+        assert found.is_empty()
+
+
+@given(st.lists(st.sampled_from(NUMBERS), max_size=30), CONSTANTS, CONSTANTS, st.booleans(), st.booleans())
+def test_number_ranges_are_exact(
+    numbers: list[int | float], low: ast.Value, high: ast.Value, has_low: bool, has_high: bool
+) -> None:
+    columns = Columns(8)
+    for slot, number in enumerate(numbers):
+        columns.add(slot, {"n": number})
+    rows = Bitmap(len(numbers))
+
+    n = columns.range("n", low.number, high.number, has_low, has_high, rows)
+
+    wanted = [
+        slot
+        for slot, number in enumerate(numbers)
+        if (low.number is None or is_ordered(number, ">=" if has_low else ">", low.number))
+        and (high.number is None or is_ordered(number, "<=" if has_high else "<", high.number))
+    ]
+    assert list(rows.slots()) == wanted
+    assert n == len(wanted)
+    assert columns.range("n", low.number, high.number, has_low, has_high) == n
+
+
+def test_integers_beyond_floats_are_told_apart() -> None:
+    columns = Columns()
+    ids = [2**53 - 1, 2**53, 2**53 + 1, 2**53 + 2, 2**64 - 1, 2**64 - 2, -(2**63), -(2**63) + 1]
+    for slot, number in enumerate(ids):
+        columns.add(slot, {"id": number})
+
+    for slot, number in enumerate(ids):
+        rows = Bitmap(len(ids))
+        columns.equal("id", (number,), rows)
+        assert list(rows.slots()) == [slot]
+
+
+def test_types_are_not_mixed() -> None:
+    columns = Columns()
+    for slot, value in enumerate([1, True, "1", 1.0, "true", None, "null", False, 0]):
+        columns.add(slot, {"v": value})
+
+    def ask(*values: str | bool | int | float | None) -> list[int]:
+        rows = Bitmap(9)
+        columns.equal("v", values, rows)
+        return list(rows.slots())
+
+    assert ask(1) == [0, 3]
+    assert ask(True) == [1]
+    assert ask("1") == [2]
+    assert ask(None) == [5]
+    assert ask(False) == [7]
+    assert ask(0, "true") == [4, 8]
+    assert ask(math.inf, -math.inf, 10**400, "\ud800") == []
+
+
+def test_long_value_lists_equal_many_single_questions() -> None:
+    generator = random.Random(5)
+    columns, rows = Columns(64), {}
+    for slot in range(500):
+        rows[slot] = {"v": generator.choice([generator.randrange(100), f"t{generator.randrange(100)}", True, None])}
+        columns.add(slot, rows[slot])
+    wanted = tuple(generator.sample([*range(120), *[f"t{i}" for i in range(120)], None, True, 3, 3], 150))
+
+    found = Bitmap(500)
+    columns.equal("v", wanted, found)
+
+    keys = {(type(value), value) for value in wanted}
+    assert set(found.slots()) == {slot for slot, row in rows.items() if (type(row["v"]), row["v"]) in keys}
+
+
+def test_many_texts_are_found_by_prefix_range_and_pattern_while_more_come() -> None:
+    generator = random.Random(6)
+    columns, rows = Columns(), {}
+
+    def ask(node: ast.Node) -> set[int]:
+        return set(make_plan(node).run(columns, 6000).slots())
+
+    for slot in range(6000):
+        rows[slot] = {"t": "".join(generator.choices("abcé\U0001f600", k=generator.randrange(1, 9)))}
+        columns.add(slot, rows[slot])
+        if slot % 1499 == 0:
+            for node in (
+                ast.Like("t", value_of("ab%")),
+                ast.Like("t", value_of("%é_")),
+                ast.Like("t", value_of("a%b_%c")),
+                ast.Between("t", value_of("b"), value_of("bz")),
+                ast.Compare("t", ">", value_of("é")),
+            ):
+                assert ask(node) == filter_rows(node, rows)
+
+
+def test_estimates_are_exact_for_single_values_and_close_for_patterns() -> None:
+    columns = Columns(100)
+    for slot in range(10_000):
+        columns.add(slot, {"n": slot, "t": f"name-{slot}", "c": "xyz"[slot % 3]})
+
+    assert columns.equal("n", (5, 7, 20_000)) == 2
+    assert columns.equal("c", ("x",)) == 3334
+    assert columns.range("n", 1000, 2000, True, False) == 1000
+    assert columns.present("c") == 10_000
+    assert columns.like("t", "name-12%") == 111
+    assert 500 <= columns.like("t", "%7") <= 2000
+    assert 4000 <= columns.range("t", "name-5", None, True, True) <= 6500
+    assert columns.equal("missing", (1,)) == 0
+
+
+def test_three_fields_take_less_than_thirty_bytes_a_row() -> None:
+    generator = random.Random(7)
+    columns = Columns()
+    for slot in range(50_000):
+        columns.add(
+            slot, {"category": f"c{slot % 20}", "price": generator.random(), "stock": generator.randrange(10**6)}
+        )
+
+    # 28 for the entries; the deltas of a base this small may hold 4,096 entries of 16 bytes each.
+    assert columns.memory_bytes() / 50_000 < 28.2 + 3 * 4096 * 16 / 50_000
+    assert columns.memory_bytes() > 28 * 40_000
+
+
+def test_fields_are_named_while_some_item_has_them() -> None:
+    columns = Columns()
+    columns.add(0, {"a": {"b": {"c": 1}}, "l": [], "o": {}, "x": [[1]], "d": [5, 5]})
+    assert columns.fields() == ["a", "a.b", "a.b.c", "d", "l", "o", "x"]
+    assert columns.n_slots == 1
+    version = columns.version
+
+    columns.remove(0, {"a": {"b": {"c": 1}}, "l": [], "o": {}, "x": [[1]], "d": [5, 5]})
+
+    assert columns.fields() == []
+    assert columns.version > version
+
+
+def test_deep_nesting_is_indexed_down_to_a_limit_and_never_overflows_the_stack() -> None:
+    metadata: dict[str, Any] = {"leaf": 1}
+    for _ in range(5000):
+        metadata = {"k": metadata}
+    columns = Columns()
+
+    columns.add(0, metadata)
+    columns.remove(0, metadata)
+
+    assert columns.fields() == []
+
+
+def test_bitmaps_that_are_too_small_are_refused() -> None:
+    columns = Columns()
+    columns.add(99, {"a": 1})
+
+    with pytest.raises(ValueError, match="at least 100 bits, got 99"):
+        columns.equal("a", (1,), Bitmap(99))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, 2**64 + 1, -(2**63) - 1])
+def test_numbers_that_metadata_cannot_hold_are_refused(number: float) -> None:
+    with pytest.raises(ValueError, match="finite number"):
+        Columns().add(0, {"a": number})
+
+
+def test_matching_adds_to_bits_that_are_set() -> None:
+    columns = Columns()
+    columns.add(0, {"a": 1})
+    columns.add(1, {"a": 2})
+    columns.remove(1, {"a": 2})
+    rows = Bitmap.from_slots([1], 2)
+
+    columns.range("a", 0, 5, True, True, rows)
+
+    assert list(rows.slots()) == [0, 1]
+
+
+def sections_of(metadata: list[dict[str, Any]], merge_at: int) -> dict[str, bytes]:
+    columns = Columns(merge_at)
+    for slot, one in enumerate(metadata):
+        columns.add(slot, one)
+    return Reader(columns.freeze()).data
+
+
+def test_damaged_sections_are_named_errors_and_never_wrong_memory() -> None:
+    """Each byte of each section of a small state is changed in turn; loading and asking must not leave the arrays."""
+    metadata = [{"a": text, "n": number, "b": True} for text, number in zip(["x", "", "y", "x"], [1, 2.5, 2**63 + 1, -7])]
+    for merge_at in (1, 100):
+        data = sections_of(metadata, merge_at)
+        refused = 0
+        for name, content in data.items():
+            for at in range(len(content)):
+                reader = Reader([])
+                reader.data = {**data, name: content[:at] + bytes([content[at] ^ 0x84]) + content[at + 1 :]}
+                columns = Columns(merge_at)
+                try:
+                    columns.load(reader, 4)
+                except CorruptSnapshot:
+                    refused += 1
+                    continue
+                for field in columns.fields():
+                    rows = Bitmap(4)
+                    columns.present(field, rows)
+                    columns.like(field, "%x", rows)
+                    assert rows.count() <= 4
+        assert refused > 50
+
+
+def test_sections_that_lack_their_head_are_an_empty_state_and_a_wrong_head_is_damage() -> None:
+    columns = Columns()
+    columns.load(Reader([]), 5)
+    assert columns.n_slots == 5
+    assert columns.fields() == []
+
+    for head in (b"{}x", b"[1]", json.dumps([{"name": "a", "texts": 1, "live": {"odd": 1}}]).encode()):
+        reader = Reader([])
+        reader.data = {"columns/fields": head}
+        with pytest.raises(CorruptSnapshot):
+            columns.load(reader, 5)
+
+
+def test_the_reference_reads_lists_and_nested_objects() -> None:
+    metadata = {"a": {"b": [1, "x", None, [2], {"c": 3}]}, "a.b": 4}
+
+    assert values(metadata, "a.b") == [1, "x", 4]
+    assert values(metadata, "a") == []
