@@ -4,6 +4,8 @@ from typing import ClassVar
 
 from typing_extensions import Buffer, disjoint_base
 
+__pyx_capi__: dict[str, object]
+
 @disjoint_base
 class Bitmap:
     __hash__: ClassVar[None]  # type: ignore[assignment]

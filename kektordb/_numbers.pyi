@@ -1,1 +1,3 @@
 """Where does a number stand among others?"""
+
+__pyx_capi__: dict[str, object]

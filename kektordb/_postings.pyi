@@ -2,6 +2,8 @@ from typing_extensions import disjoint_base
 
 from kektordb.types import Section, SectionReader
 
+__pyx_capi__: dict[str, object]
+
 @disjoint_base
 class Block:
     @property
@@ -18,6 +20,4 @@ class Postings:
     def load(self, prefix: str, reader: SectionReader, n_slots: int, n_terms: int, n_live: int) -> None: ...
 
 class Pairs(Postings): ...
-
-@disjoint_base
 class Terms(Postings): ...

@@ -1,4 +1,4 @@
-"""The slow truth: what every fast thing is compared with. Plain Python and NumPy, written to be read, not to be quick."""
+"""The slow truth: what every fast thing is compared with. Plain Python and NumPy, written to be read."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def matches(node: ast.Node, metadata: dict[str, Any], params: Mapping[str, objec
         case ast.Compare(field, operator, operand):
             limit = bound(operand, params)
             number = limit if is_number(limit) else looks_like_number(str(limit))
-            return any(is_ordered(value, operator, limit if number is None else number) for value in values(metadata, field))
+            return any(
+                is_ordered(value, operator, limit if number is None else number) for value in values(metadata, field)
+            )
         case ast.Between(field, low, high):
             limits = [bound(low, params), bound(high, params)]
             numbers = [limit if is_number(limit) else looks_like_number(str(limit)) for limit in limits]
@@ -69,7 +71,9 @@ def values(metadata: dict[str, Any], field: str) -> list[Scalar]:
     found: list[Scalar] = []
     for name, value in members(metadata):
         if name == field:
-            found += [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str | bool | int | float)]
+            found += [
+                v for v in (value if isinstance(value, list) else [value]) if isinstance(v, str | bool | int | float)
+            ]
     return found
 
 

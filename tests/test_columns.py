@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference import filter_rows, is_ordered, values
 
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
@@ -18,7 +19,6 @@ from kektordb.query import ast
 from kektordb.query.operand import value_of, value_of_python
 from kektordb.query.planner import make_plan
 from kektordb.types import Section
-from reference import filter_rows, is_ordered, values
 
 FIELDS = ["a", "b", "a.b", "é t"]
 TEXTS = ["", "red", "dark red", "10", "1e1", "true", "reñ", "r%d", "zz\U0001f600", "10.0", "\x7f"]
@@ -37,7 +37,9 @@ EVENTS = st.lists(st.tuples(st.integers(0, 69), ROWS | st.none()), max_size=30)
 CONSTANTS = st.sampled_from([value_of(text) for text in [*TEXTS, "TRUE", "-3", "2.5", "Inf", "-inf", "abc"]]) | (
     st.sampled_from([value_of_python(number) for number in [*NUMBERS, 10**30, -(10**300) - 1, 2**64, 0.1]])
 )
-PATTERNS = st.sampled_from(["%", "r%", "%d", "%r%", "_ed", "re_", "", "r\\%d", "%_", "__", "dark%d", "%\U0001f600", "zz_"])
+PATTERNS = st.sampled_from(
+    ["%", "r%", "%d", "%r%", "_ed", "re_", "", "r\\%d", "%_", "__", "dark%d", "%\U0001f600", "zz_"]
+)
 ORDERABLE = CONSTANTS.filter(lambda value: value.flag is None)
 CONDITIONS = st.one_of(
     st.builds(ast.Compare, st.sampled_from(FIELDS), st.sampled_from(["=", "!="]), CONSTANTS),
@@ -352,7 +354,12 @@ def sections_of(metadata: list[dict[str, Any]], merge_at: int) -> dict[str, byte
 
 def test_damaged_sections_are_named_errors_and_never_wrong_memory() -> None:
     """Each byte of each section of a small state is changed in turn; loading and asking must not leave the arrays."""
-    metadata = [{"a": text, "n": number, "b": True} for text, number in zip(["x", "", "y", "x"], [1, 2.5, 2**63 + 1, -7])]
+    metadata: list[dict[str, Any]] = [
+        {"a": "x", "n": 1, "b": True},
+        {"a": "", "n": 2.5, "b": None},
+        {"a": ["y", "x"], "n": 2**63 + 1},
+        {"a": {}, "n": -7},
+    ]
     for merge_at in (1, 100):
         data = sections_of(metadata, merge_at)
         refused = 0

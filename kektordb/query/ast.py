@@ -1,7 +1,8 @@
 """What does a filter say? The tree that the text parser and the Python builder both make; data only.
 
 Equal filters are equal trees, whichever way they were written. AND and OR are flat: an operand of `And` is never an
-`And`. ``!=`` is a comparison of its own here; NOT IN, NOT BETWEEN, NOT LIKE and IS NOT NULL are a `Not` around the rest.
+`And`. ``!=`` is a comparison of its own here; NOT IN, NOT BETWEEN, NOT LIKE and IS NOT NULL are a `Not` around
+the rest.
 """
 
 from __future__ import annotations
@@ -43,11 +44,14 @@ class Value:
         10 for ``10`` and for ``'10'``; may be infinite, never NaN.
     flag : bool or None
         True for ``true`` in any case, False for ``false``.
+    position : int
+        Where it stands in the text, for errors.
     """
 
     text: str
     number: int | float | None = dataclasses.field(default=None, compare=False)
     flag: bool | None = dataclasses.field(default=None, compare=False)
+    position: int = dataclasses.field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

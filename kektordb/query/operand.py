@@ -15,9 +15,7 @@ from kektordb.query.ast import Value
 __all__ = ["number_of", "value_of", "value_of_python"]
 
 _INTEGER = re.compile(r"[+-]?[0-9]+(?:_[0-9]+)*")
-_DECIMAL = re.compile(
-    r"[+-]?(?:[0-9]+(?:_[0-9]+)*\.?(?:[0-9]+(?:_[0-9]+)*)?|\.[0-9]+(?:_[0-9]+)*)(?:[eE][+-]?[0-9]+)?"
-)
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+(?:_[0-9]+)*\.?(?:[0-9]+(?:_[0-9]+)*)?|\.[0-9]+(?:_[0-9]+)*)(?:[eE][+-]?[0-9]+)?")
 _HEXADECIMAL = re.compile(r"[+-]?0[xX](?:[0-9a-fA-F]+\.?[0-9a-fA-F]*|\.[0-9a-fA-F]+)[pP][+-]?[0-9]+")
 _INFINITY = re.compile(r"[+-]?inf(?:inity)?", re.IGNORECASE)
 # Longer digit strings are beyond every float; Python refuses to read them as integers from 4,300 digits on.
@@ -38,9 +36,9 @@ def number_of(text: str) -> int | float | None:
     return None
 
 
-def value_of(text: str) -> Value:
+def value_of(text: str, position: int = 0) -> Value:
     """Return the constant that `text` stands for."""
-    return Value(text, number_of(text), {"true": True, "false": False}.get(text.lower()))
+    return Value(text, number_of(text), {"true": True, "false": False}.get(text.lower()), position)
 
 
 def value_of_python(value: object, text: str = "", position: int = 0) -> Value:
@@ -48,17 +46,17 @@ def value_of_python(value: object, text: str = "", position: int = 0) -> Value:
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, str):
-        return value_of(value)
+        return value_of(value, position)
     if isinstance(value, bool):
-        return Value("true" if value else "false", None, value)
+        return Value("true" if value else "false", None, value, position)
     if isinstance(value, int):
         if value.bit_length() > 1024:
             raise FilterError("expected a number below 2**1024", text, position)
-        return Value(int.__repr__(value), int(value), None)
+        return Value(int.__repr__(value), int(value), None, position)
     if isinstance(value, float):
         if math.isnan(value):
             raise FilterError("NaN compares with nothing", text, position)
-        return Value(float.__repr__(value), float(value), None)
+        return Value(float.__repr__(value), float(value), None, position)
     raise FilterError(
         f"expected a str, a number, a bool or None, got {type(value).__name__} {_shortened(value)}", text, position
     )

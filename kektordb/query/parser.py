@@ -71,7 +71,7 @@ def parse(text: str) -> Node:
     try:
         for token in interactive.iter_parse():
             nesting.follow(token)
-        node: Node = interactive.feed_eof(token)
+        node: Node = interactive.feed_eof(token)  # type: ignore[no-untyped-call]
     except UnexpectedInput as error:
         _explain(error, text, nesting)
     return node
@@ -83,15 +83,18 @@ class _Nesting:
     def __init__(self, text: str) -> None:
         self.text = text
         self.open: list[Token] = []
+        self.last: Token | None = None
+        self.closed: Token | None = None
         self.negations = [0]  # NOTs that wait for their operand, by level
 
     def follow(self, token: Token) -> None:
         kind = token.type
+        self.last, self.closed = token, None
         if kind == "LPAR":
             self.open.append(token)
             self.negations.append(0)
         elif kind == "RPAR" and self.open:
-            self.open.pop()
+            self.closed = self.open.pop()
             self.negations.pop()
         elif kind == "NOT":
             self.negations[-1] += 1
@@ -161,14 +164,15 @@ def _tree_builder() -> object:
             return str(token) if token.type in ("FIELD", "CALL_FIELD") else _unquoted(token)
 
         call_field = field
+        existing = field
 
         def value(self, token: Token) -> Operand:
             if token.type == "PARAM":
                 return _parameter(token)
             if token.type in ("SINGLE_QUOTED", "DOUBLE_QUOTED"):
-                return value_of(_unquoted(token))
+                return value_of(_unquoted(token), token.start_pos or 0)
             # Quotes at the end of a bare value were never part of it in the original either: size = 5"
-            return value_of(str(token).rstrip("'\""))
+            return value_of(str(token).rstrip("'\""), token.start_pos or 0)
 
         bound = value
         item = value
@@ -201,38 +205,55 @@ _EXPECTATIONS = [
     ({"PARAM"}, "a list in parentheses or a parameter"),
     ({"LPAR"}, "an opening parenthesis"),
 ]
+# Words that were taken for a part of the field because what they need did not follow.
+_HINTS = {
+    "in": "; IN takes a list in parentheses or a parameter",
+    "like": "; LIKE takes a pattern",
+    "between": "; BETWEEN takes two bounds",
+    "is": "; IS is followed by NULL or NOT NULL",
+}
 
 
 def _explain(error: Exception, text: str, nesting: _Nesting) -> NoReturn:
+    token: Token | None = getattr(error, "token", None)
     position = getattr(error, "pos_in_stream", None)
-    at_end = position is None or position < 0 or getattr(getattr(error, "token", None), "type", "") == "$END"
-    if at_end:
+    if position is None or position < 0 or (token is not None and token.type == "$END"):
         position = len(text)
-    assert position is not None
     while position < len(text) and text[position].isspace():
         position += 1
+    if token is not None and token.type == "RPAR" and nesting.closed is not None:
+        nesting.open.append(nesting.closed)  # it closed nothing: it was not expected
     expected: set[str] = set(getattr(error, "allowed", None) or getattr(error, "expected", None) or ())
     found = _WORD.match(text, position)
-    if found is None:
-        came = "the end of the filter" if text.strip() else "an empty filter"
-    elif _QUOTED.get(text[position]) in expected:
+    if found is not None and _QUOTED.get(text[position]) in expected:
         raise FilterError(f"this {text[position]} is never closed", text, position) from None
-    else:
-        came = found[0] if len(found[0]) <= 30 else found[0][:27] + "..."
-        came = f"'{came}'"
-    raise FilterError(f"expected {_wanted(expected, came, nesting)}, got {came}", text, position) from None
+    if not text.strip():
+        raise FilterError(f"expected {_wanted(expected, '', nesting)}, got an empty filter") from None
+    came = "the end of the filter"
+    if found is not None:
+        came = f"'{found[0]}'" if len(found[0]) <= 30 else f"'{found[0][:27]}...'"
+    hint = _hint(nesting.last) if "EQUALITY" in expected else ""
+    raise FilterError(f"expected {_wanted(expected, came, nesting)}, got {came}{hint}", text, position) from None
 
 
 def _wanted(expected: set[str], came: str, nesting: _Nesting) -> str:
     for terminals, words in _EXPECTATIONS:
         if expected & terminals:
             return words
+    if "_COMMA" in expected and "RPAR" not in expected:
+        return "',' and the words to look for"
     if nesting.open:
-        column = (nesting.open[-1].start_pos or 0) + 1
-        closing = f"the ')' for the '(' at character {column}"
+        closing = f"the ')' for the '(' at character {(nesting.open[-1].start_pos or 0) + 1}"
+        if expected == {"RPAR"}:
+            return closing
         return f"',' or {closing}" if "_COMMA" in expected else f"AND, OR or {closing}"
     if "_AND" in expected and "_OR" not in expected:
         return "AND and the upper bound of BETWEEN"
     if came == "')'":
         return "AND, OR or the end of the filter (no parenthesis is open here)"
     return "AND, OR or the end of the filter"
+
+
+def _hint(field: Token | None) -> str:
+    words = str(field or "").lower().split()[1:]
+    return next((_HINTS[word] for word in words if word in _HINTS), "")

@@ -168,7 +168,7 @@ class AllOf(Step):
         return AllOf(tuple([step.bind(params) for step in self.operands]))
 
     def is_bound(self) -> bool:
-        return all([step.is_bound() for step in self.operands])
+        return all(step.is_bound() for step in self.operands)
 
     def ordered(self, columns: Columns, n_slots: int) -> tuple[Step, ...]:
         estimated = [(step.estimate(columns, n_slots), at) for at, step in enumerate(self.operands)]
@@ -196,7 +196,7 @@ class AnyOf(Step):
         return AnyOf(tuple([step.bind(params) for step in self.operands]))
 
     def is_bound(self) -> bool:
-        return all([step.is_bound() for step in self.operands])
+        return all(step.is_bound() for step in self.operands)
 
     def ordered(self, columns: Columns, n_slots: int) -> tuple[Step, ...]:
         return self.operands

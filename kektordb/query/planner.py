@@ -123,7 +123,7 @@ def _probe(node: Condition, text: str, params: Mapping[str, object]) -> Step:
         return _in(node, text, params)
     if isinstance(node, Like):
         pattern = _value(node.pattern, text, params)
-        return Probe("LIKE", node.field, repr(pattern.text), Columns.like, (pattern.text,))
+        return Probe("LIKE", node.field, _quoted(pattern.text), Columns.like, (pattern.text,))
     if isinstance(node, Exists):
         return Probe("EXISTS", node.field, "", Columns.present)
     return _is_null(node.field)
@@ -144,7 +144,7 @@ def _compare(node: Compare, text: str, params: Mapping[str, object]) -> Step:
         return Probe("=", node.field, _shown(value), Columns.equal, (_meanings(value),))
     value = _value(node.operand, text, params)
     if value.flag is not None:
-        raise FilterError("true and false have no order", text, _position(node.operand))
+        raise FilterError("true and false have no order", text, node.operand.position)
     bound = value.text if value.number is None else value.number
     low, high = (None, bound) if node.operator in ("<", "<=") else (bound, None)
     includes = node.operator in ("<=", ">=")
@@ -155,7 +155,7 @@ def _between(node: Between, text: str, params: Mapping[str, object]) -> Step:
     low, high = _value(node.low, text, params), _value(node.high, text, params)
     for value, operand in ((low, node.low), (high, node.high)):
         if value.flag is not None:
-            raise FilterError("true and false have no order", text, _position(operand))
+            raise FilterError("true and false have no order", text, operand.position)
     bounds: tuple[object, object] = (low.text, high.text)
     if low.number is not None and high.number is not None:
         bounds = (low.number, high.number)
@@ -169,7 +169,9 @@ def _in(node: In, text: str, params: Mapping[str, object]) -> Step:
         if hasattr(given, "tolist"):
             given = given.tolist()
         if not isinstance(given, list | tuple | set | frozenset):
-            raise FilterError(f"expected a list for ${operands.name}, got {type(given).__name__}", text, operands.position)
+            raise FilterError(
+                f"expected a list for ${operands.name}, got {type(given).__name__}", text, operands.position
+            )
         values = [None if one is None else value_of_python(one, text, operands.position) for one in given]
     else:
         values = [
@@ -195,18 +197,20 @@ def _given(operand: Operand, text: str, params: Mapping[str, object]) -> object:
         return params[operand.name]
     except KeyError:
         known = ", ".join(f"${name}" for name in list(params)[:20]) or "none"
-        raise FilterError(f"no value for the parameter ${operand.name}; given: {known}", text, operand.position) from None
+        raise FilterError(
+            f"no value for the parameter ${operand.name}; given: {known}", text, operand.position
+        ) from None
 
 
 def _value(operand: Operand, text: str, params: Mapping[str, object]) -> Value:
     given = _given(operand, text, params)
-    return given if isinstance(given, Value) else value_of_python(given, text, _position(operand))
-
-
-def _position(operand: Operand) -> int:
-    return operand.position if isinstance(operand, Param) else 0
+    return given if isinstance(given, Value) else value_of_python(given, text, operand.position)
 
 
 def _shown(value: Value) -> str:
-    shown = value.text if value.number is not None or value.flag is not None else repr(value.text)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
+    return value.text if value.number is not None or value.flag is not None else _quoted(value.text)
+
+
+def _quoted(text: str) -> str:
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return "'" + shown.replace("'", "''") + "'"
