@@ -17,14 +17,38 @@ with nothing. A frozen view is taken while no `link` runs, and read while any of
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cython.parallel cimport prange, threadid
 from libc.math cimport log
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 
 from kektordb._bitmap cimport Bitmap
 from kektordb._memory cimport Region
 from kektordb._types cimport NO_SLOT, key_t, slot_t, word_t
 from kektordb._vectors cimport Vectors
+from kektordb._walk cimport (
+    LINE_SLOTS,
+    MAX_LEVEL,
+    Core,
+    Scratch,
+    descend,
+    entry_of,
+    find,
+    fit_scratch,
+    free_scratch,
+    key_of,
+    list_of,
+    load_top,
+    lock,
+    new_epoch,
+    pool_size,
+    search_level,
+    slot_of,
+    sort_candidates,
+    store_slot,
+    store_top,
+    top_level,
+    unlock,
+)
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
@@ -32,87 +56,26 @@ import numpy as np
 
 cdef extern from *:
     """
-    #include <stdint.h>
-    #if defined(__GNUC__) || defined(__clang__)
-    #define kektor_prefetch(p) __builtin_prefetch(p)
-    #define kektor_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
-    #define kektor_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
-    #define kektor_load_top(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
-    #define kektor_try_lock(p) (__atomic_exchange_n((p), 1, __ATOMIC_ACQUIRE) == 0)
-    #define kektor_unlock(p) __atomic_store_n((p), 0, __ATOMIC_RELEASE)
-    #define kektor_first_bit(w) __builtin_ctzll(w)
-    #else
-    #include <intrin.h>
-    #define kektor_prefetch(p) ((void)(p))
-    #define kektor_load(p) (*(volatile uint32_t*)(p))
-    #define kektor_store(p, v) (*(volatile uint32_t*)(p) = (v))
-    #define kektor_load_top(p) (*(volatile uint64_t*)(p))
-    #define kektor_try_lock(p) (_InterlockedExchange8((char*)(p), 1) == 0)
-    #define kektor_unlock(p) ((void)_InterlockedExchange8((char*)(p), 0))
-    static __inline int kektor_first_bit(uint64_t w) { unsigned long i; _BitScanForward64(&i, w); return (int)i; }
-    #endif
-    #if defined(_WIN32)
-    #include <windows.h>
-    #define kektor_yield() SwitchToThread()
-    #else
-    #include <sched.h>
-    #define kektor_yield() sched_yield()
-    #endif
-    /* Critical sections are microseconds; after a while the holder has lost its processor, so ours is given up too. */
-    static inline void kektor_lock(uint8_t* lock) {
-        int spins = 0;
-        while (!kektor_try_lock(lock)) if (++spins > 200) { kektor_yield(); spins = 0; }
-    }
     #if defined(_OPENMP)
     #define KEKTOR_OPENMP _OPENMP
     #else
     #define KEKTOR_OPENMP 0
     #endif
     """
-    void prefetch "kektor_prefetch"(const void* address) noexcept nogil
-    slot_t load_slot "kektor_load"(const slot_t* address) noexcept nogil
-    void store_slot "kektor_store"(slot_t* address, slot_t value) noexcept nogil
-    void store_top "kektor_store"(uint64_t* address, uint64_t value) noexcept nogil
-    uint64_t load_top "kektor_load_top"(const uint64_t* address) noexcept nogil
-    void lock "kektor_lock"(uint8_t* address) noexcept nogil
-    void unlock "kektor_unlock"(uint8_t* address) noexcept nogil
-    int first_bit "kektor_first_bit"(uint64_t word) noexcept nogil
     const int OPENMP "KEKTOR_OPENMP"
 
 cdef enum:
-    BEAM = 4                    # candidates expanded per step (benchmarks/search.py: 3 and 4 are best)
-    MAX_LEVEL = 15
     N_LOCKS = 65536             # stripes: two threads meet by chance once in 65,536
-    LINE_SLOTS = 16             # slots in one cache line
-    SCAN_CHUNK = 256            # rows handed to the kernel at once by an exact scan
     COW_SHIFT = 13              # 8,192 lists to a copy-on-write chunk
-    MAX_EF = 65536
-    SORT_FROM = 4096            # results from which sorting all rows once beats keeping a sorted pool
+    ALONE = 256                 # first rows of a graph, linked by one thread: rows that do not see each other build islands
+    MAX_ROWS = 0x7FFFFFFF
 
 cdef uint64_t EMPTY = <uint64_t>-1
-cdef uint64_t SLOT_MASK = 0x7FFFFFFF
-
-# When is reading all allowed rows cheaper than walking the graph? Chosen by benchmarks/filters.py (see
-# docs/decisions/filtered-search.md): a walk costs WALK_NS per unit of ef and grows by n / allowed; a scan costs
-# SCAN_NS and SCAN_LINE_NS per cache line of a row.
-cdef double WALK_NS = 450
-cdef double SCAN_NS = 4
-cdef double SCAN_LINE_NS = 3.5
 
 openmp = OPENMP != 0
 
 
-# ---------------------------------------------------------------------------------------------------------- lists
-
-cdef inline const slot_t* list_of(const Core* g, slot_t slot, int level) noexcept nogil:
-    if level == 0:
-        return g.links + <Py_ssize_t>slot * g.width
-    return g.upper + (<Py_ssize_t>g.upper_at[slot] + level - 1) * g.m
-
-
-cdef inline int top_level(uint64_t top) noexcept nogil:
-    return <int>(top >> 32)
-
+# ------------------------------------------------------------------------------------------------- changing a list
 
 cdef void cow_copy(Core* g, Py_ssize_t chunk) noexcept nogil:
     """Keep a chunk of level 0 as it was when the view was frozen."""
@@ -140,219 +103,6 @@ cdef void write_list(Core* g, slot_t slot, int level, const slot_t* chosen, Py_s
         store_slot(target + i, NO_SLOT)
 
 
-# ------------------------------------------------------------------------------------------------------ one search
-
-cdef inline void new_epoch(Scratch* s) noexcept nogil:
-    s.epoch += 1
-    if s.epoch == 0:
-        memset(s.visited, 0, s.n_visited * sizeof(uint16_t))
-        s.epoch = 1
-
-
-cdef inline void sort_candidates(uint64_t* a, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t i, j
-    cdef uint64_t x
-    for i in range(1, n):
-        x = a[i]
-        j = i - 1
-        while j >= 0 and a[j] > x:
-            a[j + 1] = a[j]
-            j -= 1
-        a[j + 1] = x
-
-
-cdef inline Py_ssize_t merge(uint64_t* pool, Py_ssize_t size, Py_ssize_t most, const uint64_t* found, Py_ssize_t n,
-                             Py_ssize_t* cursor) noexcept nogil:
-    """Merge sorted `found` into the sorted pool, from the back, keeping the `most` smallest. Returns the new size.
-
-    The cursor falls to the first place that was filled anew.
-    """
-    cdef Py_ssize_t i = size - 1, j = n - 1, out, excess = size + n - most
-    while excess > 0:
-        if i >= 0 and pool[i] > found[j]:
-            i -= 1
-        else:
-            j -= 1
-            if j < 0:
-                return i + 1 if i + 1 < most else most
-        excess -= 1
-    out = i + j + 1
-    size = out + 1
-    while j >= 0:
-        if i >= 0 and pool[i] > found[j]:
-            pool[out] = pool[i]
-            i -= 1
-        else:
-            pool[out] = found[j]
-            j -= 1
-            if out < cursor[0]:
-                cursor[0] = out
-        out -= 1
-    return size
-
-
-cdef Py_ssize_t search_level(const Core* g, Scratch* s, const float* query, int level, Py_ssize_t n_entries,
-                             Py_ssize_t ef) noexcept nogil:
-    """Search one level from the entries that lie in `s.pool` (sorted); leaves the best `ef` there. Returns how many.
-
-    Every slot in the pool, and `s.visited` of it, must have been marked by the caller.
-    """
-    cdef Py_ssize_t size = n_entries, cursor = 0, taken, i, j, m, c
-    cdef Py_ssize_t most = g.m if level else g.m0
-    cdef uint64_t* pool = s.pool
-    cdef uint64_t* found = s.candidates
-    cdef uint64_t worst
-    cdef uint16_t* visited = s.visited
-    cdef uint16_t epoch = s.epoch
-    cdef slot_t* work = s.work
-    cdef key_t* keys = s.keys
-    cdef const slot_t* links
-    cdef slot_t slot
-    while True:
-        taken = m = 0
-        i = cursor
-        while i < size and taken < BEAM:
-            if not pool[i] & 1:
-                slot = <slot_t>(pool[i] >> 1 & SLOT_MASK)
-                pool[i] |= 1
-                taken += 1
-                links = list_of(g, slot, level)
-                # Without a branch: every slot is appended, and the next one overwrites it when it was seen before.
-                for j in range(most):
-                    slot = load_slot(links + j)
-                    if slot == NO_SLOT:
-                        break
-                    work[m] = slot
-                    m += visited[slot] != epoch
-                    visited[slot] = epoch
-            i += 1
-        if taken == 0:
-            return size
-        cursor = i
-        g.many(query, g.rows, g.stride, work, m, g.stride, keys)
-        worst = pool[ef - 1] if size == ef else EMPTY
-        c = 0
-        for i in range(m):
-            found[c] = <uint64_t>keys[i] << 32 | <uint64_t>work[i] << 1
-            c += found[c] < worst
-        if level == 0:
-            for i in range(c):
-                links = g.links + <Py_ssize_t>(found[i] >> 1 & SLOT_MASK) * g.width
-                prefetch(links)
-                prefetch(links + LINE_SLOTS)
-        sort_candidates(found, c)
-        if c > ef:
-            c = ef
-        if c:
-            size = merge(pool, size, ef, found, c, &cursor)
-
-
-cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t top, int target) noexcept nogil:
-    """Walk greedily from the entry point to level `target`. Returns the pool entry of the nearest node found."""
-    cdef int level = top_level(top)
-    cdef slot_t work = <slot_t>top, slot
-    cdef uint64_t best, entry
-    cdef key_t key
-    cdef Py_ssize_t j, m
-    cdef bint better
-    cdef const slot_t* links
-    g.many(query, g.rows, g.stride, &work, 1, g.stride, &key)
-    best = <uint64_t>key << 32 | <uint64_t>work << 1
-    while level > target:
-        better = True
-        while better:
-            better = False
-            links = list_of(g, <slot_t>(best >> 1 & SLOT_MASK), level)
-            m = 0
-            for j in range(g.m):
-                slot = load_slot(links + j)
-                if slot == NO_SLOT:
-                    break
-                s.work[m] = slot
-                m += 1
-            g.many(query, g.rows, g.stride, s.work, m, g.stride, s.keys)
-            for j in range(m):
-                entry = <uint64_t>s.keys[j] << 32 | <uint64_t>s.work[j] << 1
-                if entry < best:
-                    best = entry
-                    better = True
-        level -= 1
-    return best
-
-
-cdef Py_ssize_t walk(const Core* g, Scratch* s, const float* query, Py_ssize_t ef) noexcept nogil:
-    """Search the whole graph; leaves the best `ef` in `s.pool`, sorted. Returns how many."""
-    cdef uint64_t top = load_top(&g.top)
-    if top == EMPTY:
-        return 0
-    new_epoch(s)
-    s.pool[0] = descend(g, s, query, top, 0)
-    s.visited[s.pool[0] >> 1 & SLOT_MASK] = s.epoch
-    return search_level(g, s, query, 0, 1, ef)
-
-
-cdef int compare_entries(const void* a, const void* b) noexcept nogil:
-    cdef uint64_t x = (<const uint64_t*>a)[0], y = (<const uint64_t*>b)[0]
-    return (x > y) - (x < y)
-
-
-cdef Py_ssize_t scan_rows(const Core* g, Scratch* s, const float* query, Py_ssize_t k,
-                          const word_t* words) noexcept nogil:
-    """Compare the query with every row of a bitmap; leaves the best `k` in `s.pool`, sorted. Returns how many.
-
-    Without a bitmap all rows are read. Above `SORT_FROM` results the pool has room for all rows, and is sorted once.
-    """
-    cdef Py_ssize_t w, m = 0, size = 0, cursor = 0, i, c, n_words = (g.n + 63) >> 6
-    cdef word_t word
-    cdef uint64_t worst
-    for w in range(n_words + 1):
-        word = 0
-        if w < n_words:
-            if words != NULL:
-                word = words[w]
-            elif w < g.n >> 6:
-                word = EMPTY
-            else:
-                word = (<word_t>1 << (g.n & 63)) - 1
-        while word:
-            s.work[m] = <slot_t>(w * 64 + first_bit(word))
-            m += 1
-            word &= word - 1
-        # A word holds 64 rows at most, so there is always room for the next one.
-        if m > SCAN_CHUNK - 64 or (w == n_words and m > 0):
-            g.many(query, g.rows, g.stride, s.work, m, g.stride, s.keys)
-            if k > SORT_FROM:
-                for i in range(m):
-                    s.pool[size + i] = <uint64_t>s.keys[i] << 32 | <uint64_t>s.work[i] << 1
-                size += m
-            else:
-                worst = s.pool[k - 1] if size == k else EMPTY
-                c = 0
-                for i in range(m):
-                    s.candidates[c] = <uint64_t>s.keys[i] << 32 | <uint64_t>s.work[i] << 1
-                    c += s.candidates[c] < worst
-                sort_candidates(s.candidates, c)
-                if c > k:
-                    c = k
-                if c:
-                    size = merge(s.pool, size, k, s.candidates, c, &cursor)
-            m = 0
-    if k > SORT_FROM:
-        qsort(s.pool, size, sizeof(uint64_t), compare_entries)
-        size = k if size > k else size
-    return size
-
-
-cdef Py_ssize_t keep_allowed(uint64_t* pool, Py_ssize_t n, const word_t* words) noexcept nogil:
-    cdef Py_ssize_t i, kept = 0
-    cdef uint64_t slot
-    for i in range(n):
-        slot = pool[i] >> 1 & SLOT_MASK
-        pool[kept] = pool[i]
-        kept += words[slot >> 6] >> (slot & 63) & 1
-    return kept
-
-
 # ----------------------------------------------------------------------------------------------------- one insertion
 
 cdef Py_ssize_t choose_neighbours(const Core* g, Scratch* s, const uint64_t* candidates, Py_ssize_t n,
@@ -366,9 +116,9 @@ cdef Py_ssize_t choose_neighbours(const Core* g, Scratch* s, const uint64_t* can
     cdef key_t key
     cdef bint good
     for i in range(n):
-        slot = <slot_t>(candidates[i] >> 1 & SLOT_MASK)
+        slot = slot_of(candidates[i])
         if n >= most and n_chosen > 0:
-            key = <key_t>(candidates[i] >> 32)
+            key = key_of(candidates[i])
             g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.chosen, n_chosen, g.stride, s.chosen_keys)
             good = True
             for j in range(n_chosen):
@@ -399,7 +149,7 @@ cdef void link_back(Core* g, Scratch* s, slot_t slot, slot_t new, int level) noe
         n += 1
         g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.work, n, g.stride, s.keys)
         for i in range(n):
-            s.candidates[i] = <uint64_t>s.keys[i] << 32 | <uint64_t>s.work[i] << 1
+            s.candidates[i] = entry_of(s.keys[i], s.work[i])
         sort_candidates(s.candidates, n)
         write_list(g, slot, level, s.chosen, choose_neighbours(g, s, s.candidates, n, most))
     unlock(stripe)
@@ -427,7 +177,7 @@ cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
             s.visited[slot] = s.epoch
             for i in range(n):
                 s.pool[i] &= ~<uint64_t>1
-                s.visited[s.pool[i] >> 1 & SLOT_MASK] = s.epoch
+                s.visited[slot_of(s.pool[i])] = s.epoch
             n = search_level(g, s, row, at, n, g.ef_construction)
             write_list(g, slot, at, s.chosen, choose_neighbours(g, s, s.pool, n, g.m))
         for at in range(from_level + 1):
@@ -536,8 +286,8 @@ cdef class Graph:
         """Get all memory that appending `n_more` rows will take; raises MemoryError and changes nothing else."""
         cdef Py_ssize_t i, n = self.core.n + n_more, lists = self.n_upper
         cdef double factor = 1 / log(self.core.m)
-        if n > <Py_ssize_t>SLOT_MASK:
-            raise MemoryError(f"an index holds at most {SLOT_MASK} rows")
+        if n > MAX_ROWS:
+            raise MemoryError(f"an index holds at most {MAX_ROWS} rows")
         for i in range(self.core.n, n):
             lists += draw_level(self.seed, i, factor)
         self.vectors.reserve(n)
@@ -587,9 +337,8 @@ cdef class Graph:
                 if scratches[t] == NULL:
                     raise MemoryError("no memory to insert rows")
             with nogil:
-                # The first rows one by one: threads that do not see each other would build islands.
                 alone = first
-                while alone < first + n and (n_threads == 1 or alone < 256):
+                while alone < first + n and (n_threads == 1 or alone < ALONE):
                     insert(&self.core, scratches[0], <slot_t>alone)
                     alone += 1
                 if alone < first + n:
@@ -602,54 +351,6 @@ cdef class Graph:
             PyMem_Free(scratches)
 
     # ---- searching
-
-    cdef Py_ssize_t find(self, Scratch* s, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
-                         Py_ssize_t n_allowed) noexcept nogil:
-        """Find the `k` nearest allowed rows of `s.query`; leaves them at the head of `s.pool`. Returns how many.
-
-        A filtered walk keeps ``ef * n / n_allowed`` candidates and drops those not allowed at the end. When a filter
-        hangs together with the distance, far fewer remain than that promises: it is then walked again with four times
-        as many while that is cheaper than reading all allowed rows, which is the end of it.
-        """
-        cdef Core* g = &self.core
-        cdef Py_ssize_t wide, found, need
-        cdef double scan_ns = n_allowed * (SCAN_NS + SCAN_LINE_NS * g.stride / LINE_SLOTS), walk_ns
-        if n_allowed == 0:
-            return 0
-        walk_ns = WALK_NS * ef * g.n / n_allowed
-        if n_allowed == g.n:
-            words = NULL
-        if scan_ns > walk_ns:
-            if words == NULL:
-                found = walk(g, s, s.query, ef)
-                if found >= k:
-                    return k
-            else:
-                # Enough to be as sure of the k nearest as an unfiltered walk of this ef.
-                need = 2 * k if 2 * k > ef // 2 else ef // 2
-                if need > n_allowed:
-                    need = n_allowed
-                wide = <Py_ssize_t>(<double>ef * g.n / n_allowed)
-                while walk_ns < scan_ns and wide <= s.n_pool:
-                    found = keep_allowed(s.pool, walk(g, s, s.query, wide), words)
-                    if found >= need:
-                        return k
-                    wide *= 4
-                    walk_ns *= 4
-        return scan_rows(g, s, s.query, k, words)
-
-    cdef Py_ssize_t pool_size(self, Py_ssize_t k, Py_ssize_t ef, Py_ssize_t n_allowed) noexcept:
-        """Room for every pool that `find` may use."""
-        cdef Py_ssize_t n = self.core.n, wide = ef
-        if 0 < n_allowed < n:
-            wide = <Py_ssize_t>(<double>ef * n / n_allowed) * 4
-        if wide > n:
-            wide = n
-        if wide > MAX_EF:
-            wide = MAX_EF
-        if k > SORT_FROM:
-            wide = n
-        return max(wide, k, ef)
 
     def search(self, const float[::1] query, Py_ssize_t k, Py_ssize_t ef, Bitmap allowed=None,
                Py_ssize_t n_allowed=-1):
@@ -681,7 +382,7 @@ cdef class Graph:
             n_allowed = self.core.n if allowed is None else allowed.count()
         k = min(k, n_allowed)
         ef = min(max(ef, k, 1), max(self.core.n, 1))
-        n_pool = self.pool_size(k, ef, n_allowed)
+        n_pool = pool_size(self.core.n, k, ef, n_allowed)
         with nogil:
             s = self.take(n_pool)
             found = 0
@@ -689,7 +390,7 @@ cdef class Graph:
             if s != NULL:
                 good = self.vectors.prepare(&query[0], s.query)
                 if good:
-                    found = self.find(s, k, ef, words, n_allowed)
+                    found = find(&self.core, s, k, ef, words, n_allowed)
         if s == NULL:
             raise MemoryError("no memory to search")
         if not good:
@@ -700,8 +401,8 @@ cdef class Graph:
         cdef slot_t[::1] slots_view = slots
         cdef float[::1] distances_view = distances
         for i in range(found):
-            slots_view[i] = <slot_t>(s.pool[i] >> 1 & SLOT_MASK)
-            distances_view[i] = self.vectors.distance(<key_t>(s.pool[i] >> 32))
+            slots_view[i] = slot_of(s.pool[i])
+            distances_view[i] = self.vectors.distance(key_of(s.pool[i]))
         self.give(s)
         return slots, distances
 
@@ -733,7 +434,7 @@ cdef class Graph:
         cdef int t
         if scratches == NULL:
             raise MemoryError()
-        n_pool = self.pool_size(k, ef, n_allowed)
+        n_pool = pool_size(self.core.n, k, ef, n_allowed)
         try:
             for t in range(n_threads):
                 scratches[t] = self.take(n_pool)
@@ -755,10 +456,10 @@ cdef class Graph:
         cdef Py_ssize_t i, found
         count[0] = -1
         if self.vectors.prepare(query, s.query):
-            found = self.find(s, k, ef, words, n_allowed)
+            found = find(&self.core, s, k, ef, words, n_allowed)
             for i in range(found):
-                slots[i] = <slot_t>(s.pool[i] >> 1 & SLOT_MASK)
-                distances[i] = self.vectors.distance(<key_t>(s.pool[i] >> 32))
+                slots[i] = slot_of(s.pool[i])
+                distances[i] = self.vectors.distance(key_of(s.pool[i]))
             count[0] = found
 
     # ---- snapshots
@@ -898,54 +599,3 @@ cdef load_region(object reader, str name, Region region, Py_ssize_t n_bytes):
     region.grow(n_bytes)
     if n_bytes:
         reader.read_into(name, <char[:n_bytes]>region.data)
-
-
-# --------------------------------------------------------------------------------------------------------- scratch
-
-cdef void free_scratch(Scratch* s) noexcept nogil:
-    free(s.visited)
-    free(s.pool)
-    free(s.candidates)
-    free(s.work)
-    free(s.keys)
-    free(s.chosen)
-    free(s.chosen_keys)
-    free(s.query)
-    free(s)
-
-
-cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nogil:
-    """Give scratch room for the rows of the graph and a pool of `n_pool`. Returns 0 when there is no memory."""
-    cdef Py_ssize_t n, n_work = BEAM * g.m0
-    cdef uint16_t* visited
-    cdef uint64_t* pool
-    if s.work == NULL:
-        n_work = SCAN_CHUNK if n_work < SCAN_CHUNK else n_work
-        s.work = <slot_t*>malloc((n_work + 1) * sizeof(slot_t))
-        s.keys = <key_t*>malloc((n_work + 1) * sizeof(key_t))
-        s.candidates = <uint64_t*>malloc((n_work + 1) * sizeof(uint64_t))
-        s.chosen = <slot_t*>malloc((g.m0 + 1) * sizeof(slot_t))
-        s.chosen_keys = <key_t*>malloc((g.m0 + 1) * sizeof(key_t))
-        s.query = <float*>calloc(g.stride, sizeof(float))
-        if (s.work == NULL or s.keys == NULL or s.candidates == NULL or s.chosen == NULL or s.chosen_keys == NULL
-                or s.query == NULL):
-            return False
-    if s.n_visited < g.n:
-        n = g.n + g.n // 8 + 64
-        visited = <uint16_t*>calloc(n, sizeof(uint16_t))
-        if visited == NULL:
-            return False
-        free(s.visited)
-        s.visited = visited
-        s.n_visited = n
-        s.epoch = 0
-    # Insertion keeps a copied list of slots in the pool.
-    if n_pool < g.m0:
-        n_pool = g.m0
-    if s.n_pool < n_pool:
-        pool = <uint64_t*>realloc(s.pool, n_pool * sizeof(uint64_t))
-        if pool == NULL:
-            return False
-        s.pool = pool
-        s.n_pool = n_pool
-    return True

@@ -1,0 +1,141 @@
+"""One search of the graph: its C structures, and what insertion shares with it."""
+
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+from libc.string cimport memset
+
+from kektordb._distance cimport many_t
+from kektordb._types cimport key_t, slot_t, word_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #if defined(__GNUC__) || defined(__clang__)
+    #define kektor_prefetch(p) __builtin_prefetch(p)
+    #define kektor_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    #define kektor_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define kektor_load_top(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define kektor_try_lock(p) (__atomic_exchange_n((p), 1, __ATOMIC_ACQUIRE) == 0)
+    #define kektor_unlock(p) __atomic_store_n((p), 0, __ATOMIC_RELEASE)
+    #define kektor_first_bit(w) __builtin_ctzll(w)
+    #else
+    #include <intrin.h>
+    #define kektor_prefetch(p) ((void)(p))
+    #define kektor_load(p) (*(volatile uint32_t*)(p))
+    #define kektor_store(p, v) (*(volatile uint32_t*)(p) = (v))
+    #define kektor_load_top(p) (*(volatile uint64_t*)(p))
+    #define kektor_try_lock(p) (_InterlockedExchange8((char*)(p), 1) == 0)
+    #define kektor_unlock(p) ((void)_InterlockedExchange8((char*)(p), 0))
+    static __inline int kektor_first_bit(uint64_t w) { unsigned long i; _BitScanForward64(&i, w); return (int)i; }
+    #endif
+    #if defined(_WIN32)
+    #include <windows.h>
+    #define kektor_yield() SwitchToThread()
+    #else
+    #include <sched.h>
+    #define kektor_yield() sched_yield()
+    #endif
+    /* Critical sections are microseconds; after a while the holder has lost its processor, so ours is given up too. */
+    static inline void kektor_lock(uint8_t* lock) {
+        int spins = 0;
+        while (!kektor_try_lock(lock)) if (++spins > 200) { kektor_yield(); spins = 0; }
+    }
+    """
+    void prefetch "kektor_prefetch"(const void* address) noexcept nogil
+    slot_t load_slot "kektor_load"(const slot_t* address) noexcept nogil
+    void store_slot "kektor_store"(slot_t* address, slot_t value) noexcept nogil
+    void store_top "kektor_store"(uint64_t* address, uint64_t value) noexcept nogil
+    uint64_t load_top "kektor_load_top"(const uint64_t* address) noexcept nogil
+    void lock "kektor_lock"(uint8_t* address) noexcept nogil
+    void unlock "kektor_unlock"(uint8_t* address) noexcept nogil
+    int first_bit "kektor_first_bit"(uint64_t word) noexcept nogil
+
+cdef enum:
+    MAX_LEVEL = 15
+    LINE_SLOTS = 16             # slots in one cache line
+
+
+cdef struct Core:
+    # rows
+    const float* rows
+    Py_ssize_t stride
+    many_t many
+    # graph; every list holds slots and ends with NO_SLOT unless it is full
+    Py_ssize_t n                # slots in use, linked or not
+    Py_ssize_t m, m0            # most neighbours above and on level 0
+    Py_ssize_t width            # m0 in whole cache lines
+    Py_ssize_t ef_construction
+    slot_t* links               # level 0: `width` entries a slot
+    slot_t* upper               # levels above: `m` entries a level
+    uint32_t* upper_at          # first upper list of a slot, counted in lists
+    uint8_t* levels
+    uint64_t top                # level << 32 | entry point; all ones when empty
+    uint8_t top_lock
+    uint8_t* locks              # striped spin locks for changing lists
+    # copy-on-write of level 0 while a frozen view is being saved
+    Py_ssize_t cow_chunks       # 0: no view
+    uint8_t* cow_done
+    uint8_t* cow_locks
+    slot_t* cow_shadow
+
+cdef struct Scratch:
+    Scratch* next
+    uint16_t* visited           # epoch in which a slot was seen
+    Py_ssize_t n_visited
+    uint16_t epoch
+    uint64_t* pool              # sorted: key << 32 | slot << 1 | expanded
+    uint64_t* candidates
+    Py_ssize_t n_pool
+    slot_t* work
+    key_t* keys
+    slot_t* chosen
+    key_t* chosen_keys
+    float* query
+
+cdef inline const slot_t* list_of(const Core* g, slot_t slot, int level) noexcept nogil:
+    if level == 0:
+        return g.links + <Py_ssize_t>slot * g.width
+    return g.upper + (<Py_ssize_t>g.upper_at[slot] + level - 1) * g.m
+
+
+cdef inline int top_level(uint64_t top) noexcept nogil:
+    return <int>(top >> 32)
+
+cdef inline void new_epoch(Scratch* s) noexcept nogil:
+    s.epoch += 1
+    if s.epoch == 0:
+        memset(s.visited, 0, s.n_visited * sizeof(uint16_t))
+        s.epoch = 1
+
+
+cdef inline void sort_candidates(uint64_t* a, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t i, j
+    cdef uint64_t x
+    for i in range(1, n):
+        x = a[i]
+        j = i - 1
+        while j >= 0 and a[j] > x:
+            a[j + 1] = a[j]
+            j -= 1
+        a[j + 1] = x
+
+
+cdef inline slot_t slot_of(uint64_t entry) noexcept nogil:
+    return <slot_t>(entry >> 1 & 0x7FFFFFFF)
+
+
+cdef inline key_t key_of(uint64_t entry) noexcept nogil:
+    return <key_t>(entry >> 32)
+
+
+cdef inline uint64_t entry_of(key_t key, slot_t slot) noexcept nogil:
+    return <uint64_t>key << 32 | <uint64_t>slot << 1
+
+
+cdef Py_ssize_t search_level(const Core* g, Scratch* s, const float* query, int level, Py_ssize_t n_entries,
+                             Py_ssize_t ef) noexcept nogil
+cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t top, int target) noexcept nogil
+cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
+                     Py_ssize_t n_allowed) noexcept nogil
+cdef Py_ssize_t pool_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef, Py_ssize_t n_allowed) noexcept nogil
+cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nogil
+cdef void free_scratch(Scratch* s) noexcept nogil
