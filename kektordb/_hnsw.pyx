@@ -14,7 +14,9 @@ Who may call what together: `link`, `search`, `search_batch` and `scan` with eac
 with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
 """
 
+from cpython.buffer cimport PyBUF_WRITE
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from cython.parallel cimport prange, threadid
 from libc.math cimport log
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -598,4 +600,4 @@ cdef class Graph:
 cdef load_region(object reader, str name, Region region, Py_ssize_t n_bytes):
     region.grow(n_bytes)
     if n_bytes:
-        reader.read_into(name, <char[:n_bytes]>region.data)
+        reader.read_into(name, PyMemoryView_FromMemory(region.data, n_bytes, PyBUF_WRITE))

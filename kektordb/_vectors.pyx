@@ -1,5 +1,7 @@
 """How are vectors stored? Rows of float32 by slot, zero-padded to whole cache lines; normalised for cosine."""
 
+from cpython.buffer cimport PyBUF_WRITE
+from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.math cimport isfinite, sqrt
 from libc.string cimport memcpy, memset
 
@@ -122,7 +124,7 @@ cdef class Vectors:
         """Fill the first `n` rows from a snapshot."""
         self.reserve(n)
         if n:
-            reader.read_into("vectors/rows", <char[:n * self.stride * 4]>(<char*>self.rows))
+            reader.read_into("vectors/rows", PyMemoryView_FromMemory(self.region.data, n * self.stride * 4, PyBUF_WRITE))
 
     def memory_bytes(self, Py_ssize_t n):
         """Return the bytes that `n` rows take."""

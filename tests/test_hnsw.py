@@ -1,0 +1,265 @@
+"""The graph against exact search: recall, filters, determinism, frozen views, broken snapshots."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from exact import clusters, nearest, recall
+
+from kektordb._bitmap import Bitmap
+from kektordb._hnsw import Graph
+from kektordb._vectors import Vectors
+from kektordb.errors import CorruptSnapshot
+from kektordb.types import Section
+
+METRICS = ["cosine", "euclidean", "dot"]
+
+
+def build(rows: np.ndarray, metric: str = "euclidean", m: int = 16, ef: int = 100, seed: int = 1, threads: int = 1) -> Graph:
+    graph = Graph(Vectors(rows.shape[1], metric), m, ef, seed)
+    extend(graph, rows, threads)
+    return graph
+
+
+def extend(graph: Graph, rows: np.ndarray, threads: int = 1) -> None:
+    prepared, bad = graph.vectors.prepare_rows(rows)
+    assert bad == -1
+    graph.reserve(len(rows))
+    graph.link(graph.append(prepared), len(rows), threads)
+
+
+def links(graph: Graph) -> list[list[list[int]]]:
+    return [[graph.neighbours(i, level) for level in range(graph.level(i) + 1)] for i in range(len(graph))]
+
+
+def found(graph: Graph, query: np.ndarray, k: int = 10, ef: int = 100, allowed: Bitmap | None = None) -> list[int]:
+    slots, distances = graph.search(query, k, ef, allowed)
+    assert (np.diff(distances) >= 0).all()
+    return slots.tolist()
+
+
+class Sections:
+    """Sections of a frozen view, read whole, as a reader."""
+
+    def __init__(self, sections: list[Section]) -> None:
+        self.data = {s.name: bytearray(s.read(0, s.n_bytes)) for s in sections}
+
+    def size(self, name: str) -> int:
+        return len(self.data.get(name, b""))
+
+    def read(self, name: str) -> bytearray:
+        return bytearray(self.data.get(name, b""))
+
+    def read_into(self, name: str, target: memoryview) -> None:
+        target[:] = self.data[name]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_recall_at_default_settings(metric: str, threads: int) -> None:
+    rows, queries = clusters(3000, 24, 3), clusters(60, 24, 4)
+    graph = build(rows, metric, threads=threads)
+
+    recalls = [recall(found(graph, q), nearest(metric, rows, q, 10)) for q in queries]
+
+    assert np.mean(recalls) >= 0.97
+    assert graph.fault() == ""
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("dim", [1, 3, 17])
+def test_a_walk_that_keeps_all_rows_is_exact(metric: str, dim: int) -> None:
+    rng = np.random.default_rng(dim)
+    rows = rng.normal(size=(300, dim)).astype(np.float32)
+    graph = build(rows, metric)
+
+    for q in rng.normal(size=(10, dim)).astype(np.float32):
+        assert recall(found(graph, q, 10, 300), nearest(metric, rows, q, 10)) >= 0.9
+
+
+def test_the_same_seed_and_order_make_the_same_graph() -> None:
+    rows = clusters(700, 8, 5)
+    one, other = build(rows), Graph(Vectors(8, "euclidean"), 16, 100, 1)
+    for start in range(0, 700, 97):
+        extend(other, rows[start : start + 97])
+
+    assert links(one) == links(other)
+    assert links(one) != links(build(rows, seed=2))
+
+
+def test_lists_keep_their_bounds_and_never_name_their_own_row() -> None:
+    graph = build(clusters(1500, 6, 6), m=5, threads=2)
+
+    for slot, of_row in enumerate(links(graph)):
+        for level, row in enumerate(of_row):
+            assert len(row) <= (5 if level else 10)
+            assert slot not in row
+            assert len(set(row)) == len(row)
+
+
+def test_levels_fall_off_by_the_logarithm_of_m() -> None:
+    graph = Graph(Vectors(2, "euclidean"), 16, 10, 9)
+    graph.reserve(40_000)
+    graph.append(np.zeros((40_000, 2), np.float32))
+
+    counts = np.bincount([graph.level(i) for i in range(40_000)])
+
+    assert abs(counts[1:].sum() / 40_000 - 1 / 16) < 0.005
+    assert abs(counts[2:].sum() / 40_000 - 1 / 256) < 0.002
+
+
+@pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.002])
+@pytest.mark.parametrize("kind", ["random", "correlated", "far"])
+def test_a_filtered_search_finds_what_an_exact_one_finds(share: float, kind: str) -> None:
+    rows, queries = clusters(8000, 16, 7), clusters(20, 16, 8)
+    graph = build(rows, threads=2)
+    rng = np.random.default_rng(9)
+    direction = rng.normal(size=16)
+    value = rng.random(8000) if kind == "random" else rows @ direction
+    if kind == "far":
+        value = -((rows - queries.mean(axis=0)) ** 2).sum(axis=1)
+    allowed = np.flatnonzero(value < np.quantile(value, share))
+    bitmap = Bitmap.from_slots(allowed.tolist(), 8000)
+
+    recalls = []
+    for q in queries:
+        hits = found(graph, q, 10, 100, bitmap)
+        assert set(hits) <= set(allowed.tolist())
+        assert len(hits) == min(10, len(allowed))
+        recalls.append(recall(hits, allowed[nearest("euclidean", rows[allowed], q, 10)].tolist()))
+    assert np.mean(recalls) >= 0.95
+
+
+@pytest.mark.parametrize("n_allowed", [0, 1, 5])
+def test_few_matches_all_come_back(n_allowed: int) -> None:
+    rows = clusters(1000, 4, 10)
+    graph = build(rows)
+    slots = np.random.default_rng(1).choice(1000, n_allowed, replace=False).tolist()
+
+    assert sorted(found(graph, rows[0], 10, 10, Bitmap.from_slots(slots, 1000))) == sorted(slots)
+
+
+@pytest.mark.parametrize("k", [1, 100, 999, 1000, 5000])
+def test_any_k_gives_that_many_rows_once_each(k: int) -> None:
+    rows = clusters(1000, 4, 11)
+    graph = build(rows, m=2, ef=4)
+
+    hits = found(graph, rows[0], k, 10)
+
+    assert len(hits) == min(k, 1000) == len(set(hits))
+
+
+def test_above_the_sorted_pool_results_are_sorted_too() -> None:
+    rows = clusters(6000, 3, 12)
+    graph = build(rows, ef=20, threads=2)
+
+    assert found(graph, rows[5], 5000, 10)[:50] == nearest("euclidean", rows, rows[5], 50)
+
+
+def test_equal_rows_come_in_the_order_in_which_they_went_in() -> None:
+    rows = np.ones((40, 3), np.float32)
+
+    assert found(build(rows), rows[0], 40, 100) == list(range(40))
+
+
+def test_an_empty_graph_finds_nothing() -> None:
+    graph = Graph(Vectors(3, "cosine"), 4, 10, 0)
+
+    assert found(graph, np.ones(3, np.float32)) == []
+    assert graph.fault() == ""
+
+
+def test_a_query_that_is_not_finite_is_refused() -> None:
+    graph = build(clusters(10, 3, 1))
+
+    assert graph.search(np.array([1, np.nan, 0], np.float32), 3, 10) == (None, None)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_a_batch_of_queries_equals_single_ones(threads: int) -> None:
+    rows, queries = clusters(2000, 12, 13), clusters(50, 12, 14)
+    graph = build(rows)
+    queries[7, 0] = np.nan
+
+    slots, distances, counts = graph.search_batch(queries, 5, 50, threads)
+
+    for i, q in enumerate(queries):
+        if i == 7:
+            assert counts[i] == -1
+        else:
+            one_slots, one_distances = graph.search(q, 5, 50)
+            assert slots[i].tolist() == one_slots.tolist()
+            assert distances[i].tolist() == one_distances.tolist()
+
+
+def test_a_frozen_view_stays_while_rows_are_added() -> None:
+    rows = clusters(12_000, 6, 15)
+    graph = build(rows[:9000], ef=20, threads=2)
+    before, meta = links(graph), graph.meta()
+
+    sections = graph.freeze()
+    extend(graph, rows[9000:], 2)
+    other = Graph(Vectors(6, "euclidean"), 16, 20, 1)
+    other.load(meta, Sections(sections))
+    graph.thaw()
+
+    assert links(other) == before
+    assert len(graph) == 12_000
+    assert other.vectors.get(np.arange(9000, dtype=np.uint32)).tobytes() == rows[:9000].tobytes()
+
+
+def test_a_loaded_graph_goes_on_as_the_one_that_was_saved() -> None:
+    rows = clusters(600, 5, 16)
+    graph = build(rows[:400])
+    other = Graph(Vectors(5, "euclidean"), 16, 100, 1)
+    other.load(graph.meta(), Sections(graph.freeze()))
+    graph.thaw()
+
+    extend(graph, rows[400:])
+    extend(other, rows[400:])
+
+    assert links(graph) == links(other)
+
+
+@pytest.mark.parametrize(
+    ("section", "position", "value"),
+    [("graph/links", 0, 400), ("graph/links", 40, 0x7FFFFFFF), ("graph/upper_at", 3, 10**6), ("graph/levels", 0, 200)],
+)
+def test_a_section_that_points_outside_is_refused(section: str, position: int, value: int) -> None:
+    graph = build(clusters(400, 5, 17))
+    sections = Sections(graph.freeze())
+    width = 1 if section == "graph/levels" else 4
+    sections.data[section][position * width : (position + 1) * width] = value.to_bytes(width, "little")
+
+    with pytest.raises(CorruptSnapshot, match="damaged"):
+        Graph(Vectors(5, "euclidean"), 16, 100, 1).load(graph.meta(), sections)
+
+
+def test_searches_beside_linking_find_every_row_that_was_linked() -> None:
+    rows = clusters(6000, 8, 18)
+    graph = build(rows[:2000], ef=40)
+    prepared, _ = graph.vectors.prepare_rows(rows[2000:])
+    graph.reserve(4000)
+    first = graph.append(prepared)
+    done, misses, n_searches = threading.Event(), [], 0
+
+    def search() -> None:
+        nonlocal n_searches
+        rng = np.random.default_rng(19)
+        while not done.is_set() or n_searches < 50:
+            i = int(rng.integers(2000))
+            n_searches += 1
+            if i not in found(graph, rows[i], 3, 60):
+                misses.append(i)
+
+    reader = threading.Thread(target=search)
+    reader.start()
+    graph.link(first, 4000, 2)
+    done.set()
+    reader.join()
+
+    assert len(misses) <= n_searches // 100
+    assert graph.fault() == ""
+    assert all(i in found(graph, rows[i], 3, 60) for i in range(2000, 6000, 37))
