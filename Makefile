@@ -32,7 +32,7 @@ check: $(BUILD_LOG) $(VENV)/.extra-check,test
 	$(PY) -m ruff check .
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint kektordb
 	$(PY) -m mypy
-	$(if $(STUBBED),$(PY) -m mypy.stubtest $(STUBBED))
+	$(if $(STUBBED),$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml $(STUBBED))
 	@! grep -nE '(^|[^[:alpha:]])warning: |performance hint' $(BUILD_LOG) || { echo 'check: the build must be silent'; exit 1; }
 	@echo 'check: all clean'
 

@@ -24,9 +24,13 @@ X86 = platform.machine().lower() in ("x86_64", "amd64")
 
 # Reductions vectorise only when the compiler may reorder sums. -ffast-math would also drop NaN checks and, with gcc,
 # switch denormals off for the whole importing process; these flags do neither.
-REORDER_SUMS = (
-    "-fno-math-errno -fno-trapping-math -fno-signed-zeros -fassociative-math -ffp-contract=fast"
-).split()
+REORDER_SUMS = [
+    "-fno-math-errno",
+    "-fno-trapping-math",
+    "-fno-signed-zeros",
+    "-fassociative-math",
+    "-ffp-contract=fast",
+]
 # One file of loops, compiled once per instruction set and chosen at import. Other machines build their baseline only.
 KERNEL_FLAGS = {
     "_kern_v2": ["-march=x86-64-v2"],

@@ -69,7 +69,7 @@ cdef extern from *:
 cdef enum:
     N_LOCKS = 65536             # stripes: two threads meet by chance once in 65,536
     COW_SHIFT = 13              # 8,192 lists to a copy-on-write chunk
-    ALONE = 256                 # first rows of a graph, linked by one thread: rows that do not see each other build islands
+    ALONE = 256   # first rows of a graph, linked by one thread: rows that do not see each other make islands
     MAX_ROWS = 0x7FFFFFFF
 
 cdef uint64_t EMPTY = <uint64_t>-1
@@ -584,8 +584,8 @@ cdef class Graph:
     def neighbours(self, Py_ssize_t slot, int level=0):
         """Return the slots that a row links to on a level."""
         cdef const slot_t* links = list_of(&self.core, <slot_t>slot, level)
-        cdef Py_ssize_t j, most = self.core.m if level else self.core.m0
-        return [links[j] for j in range(most) if links[j] != NO_SLOT]
+        cdef Py_ssize_t most = self.core.m if level else self.core.m0
+        return [slot for slot in links[:most] if slot != NO_SLOT]
 
     def level(self, Py_ssize_t slot):
         """Return the highest level of a row."""

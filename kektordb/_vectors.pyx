@@ -46,7 +46,7 @@ cdef class Vectors:
         return 0
 
     cdef int prepare(self, const float* source, float* target) noexcept nogil:
-        """Copy a vector of `dim` floats to `target`, normalised for cosine. Returns 0 when it is NaN, Inf or too long."""
+        """Copy a vector to `target`, normalised for cosine. Returns 0 when it is NaN, Inf or too long."""
         cdef double total = 0, scale
         cdef Py_ssize_t i
         for i in range(self.dim):
@@ -124,7 +124,8 @@ cdef class Vectors:
         """Fill the first `n` rows from a snapshot."""
         self.reserve(n)
         if n:
-            reader.read_into("vectors/rows", PyMemoryView_FromMemory(self.region.data, n * self.stride * 4, PyBUF_WRITE))
+            rows = PyMemoryView_FromMemory(self.region.data, n * self.stride * 4, PyBUF_WRITE)
+            reader.read_into("vectors/rows", rows)
 
     def memory_bytes(self, Py_ssize_t n):
         """Return the bytes that `n` rows take."""

@@ -152,7 +152,13 @@ class Collection:
     # ------------------------------------------------------------------------------------------------------ reading
 
     def search(
-        self, query: npt.NDArray[np.float32], k: int, ef: int, filter: Filter | None, params: Params, include: frozenset[str]
+        self,
+        query: npt.NDArray[np.float32],
+        k: int,
+        ef: int,
+        filter: Filter | None,
+        params: Params,
+        include: frozenset[str],
     ) -> Results:
         """Find the `k` nearest items. Raises VectorError for NaN and Inf, FilterError."""
         plan = None if filter is None else compile_filter(filter)
@@ -286,7 +292,6 @@ class Collection:
             return {
                 "n_items": self.n_alive,
                 "n_tombstones": self.n_slots - self.n_alive,
-                "dim": self.dim,
                 **self.config.to_dict(),
                 "dim": self.dim,
                 "memory_bytes": {**parts, "total": sum(parts.values())},
@@ -339,4 +344,3 @@ class Collection:
                 f"expected {meta['n_alive']} items, got {collection.n_alive} living slots and {collection.ids.size} ids"
             )
         return collection
-

@@ -44,7 +44,13 @@ class Database:
     """
 
     def __init__(
-        self, path: str, store: Store | None, state: State, read_only: bool, share_syncs: bool, autosave: Autosave | None
+        self,
+        path: str,
+        store: Store | None,
+        state: State,
+        read_only: bool,
+        share_syncs: bool,
+        autosave: Autosave | None,
     ) -> None:
         self._path = path
         self._store = store

@@ -96,7 +96,9 @@ class FilterError(KektorError, ValueError):
             line = text[line_start:].partition("\n")[0]
             shift = max(0, self.column - 1 - 60)
             window = line[shift : shift + 100].replace("\t", " ")
-            message = f"{message} (line {self.line}, column {self.column})\n  {window}\n  {' ' * (self.column - 1 - shift)}^"
+            message = (
+                f"{message} (line {self.line}, column {self.column})\n  {window}\n  {' ' * (self.column - 1 - shift)}^"
+            )
         super().__init__(message)
 
 

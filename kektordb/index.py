@@ -173,7 +173,9 @@ class Index:
         n_threads: int | None = None,
         progress: Progress = False,
     ) -> None:
-        vectors = Vectors(rows.shape[1], collection.config.metric) if collection.graph is None else collection.graph.vectors
+        vectors = (
+            Vectors(rows.shape[1], collection.config.metric) if collection.graph is None else collection.graph.vectors
+        )
         prepared, bad = vectors.prepare_rows(rows)
         if bad >= 0:
             raise VectorError(collection.refused(f"vector of id {ids[bad]!r}"))

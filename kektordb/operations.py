@@ -218,4 +218,3 @@ def _decode(kind: int, payload: Buffer) -> Operation:
     if kind == _GROUP:
         return Group(tuple(_decode(member, body) for member, body in values))
     raise ValueError("a type that this version does not know")
-

@@ -85,7 +85,7 @@ class Results(Sequence[Hit]):
     @property
     def scores(self) -> npt.NDArray[np.float32]:
         """Scores, larger is better; float32 (n,)."""
-        return -self.distances if self._is_product else 1 / (1 + self.distances)
+        return -self.distances if self._is_product else np.reciprocal(self.distances + np.float32(1))
 
     def __len__(self) -> int:
         return len(self.ids)

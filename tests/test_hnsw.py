@@ -17,7 +17,9 @@ from kektordb.types import Section
 METRICS = ["cosine", "euclidean", "dot"]
 
 
-def build(rows: np.ndarray, metric: str = "euclidean", m: int = 16, ef: int = 100, seed: int = 1, threads: int = 1) -> Graph:
+def build(
+    rows: np.ndarray, metric: str = "euclidean", m: int = 16, ef: int = 100, seed: int = 1, threads: int = 1
+) -> Graph:
     graph = Graph(Vectors(rows.shape[1], metric), m, ef, seed)
     extend(graph, rows, threads)
     return graph
