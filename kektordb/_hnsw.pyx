@@ -419,7 +419,7 @@ cdef class Graph:
         counts : int64 (n,)
             How many of a row are filled; -1 for a query that holds NaN or Inf.
         """
-        cdef Py_ssize_t n = queries.shape[0], i, j, n_pool
+        cdef Py_ssize_t n = queries.shape[0], i, n_pool
         cdef Py_ssize_t n_allowed = self.core.n if allowed is None else allowed.count()
         cdef const word_t* words = NULL if allowed is None else allowed.words
         k = min(k, n_allowed)

@@ -1,1 +1,3 @@
 """How does one search run?"""
+
+__pyx_capi__: dict[str, object]

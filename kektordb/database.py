@@ -11,14 +11,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kektordb.commit import Build, Commits, Pending
 from kektordb.collection import Step
+from kektordb.commit import Build, Commits, Pending
 from kektordb.errors import (
     ConfigError,
     DatabaseClosed,
     ForkedHandle,
     IndexExists,
-    IndexNotFound,
     KektorError,
     ReadOnlyDatabase,
 )
