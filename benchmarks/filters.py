@@ -162,4 +162,5 @@ def measure_searchers(
     watches = interleave({name: loop(functions) for name, functions in searchers.items()}, passes)
     for name, measured in watches.items():
         line[f"{name}_qps"] = len(queries) / median([watch.wall for watch in measured])
+        line[f"{name}_qps_cpu"] = len(queries) / median([watch.cpu for watch in measured])
     return line

@@ -1,7 +1,7 @@
 """How long did it take, and how good was the answer?
 
-Every time is taken twice: on the wall, and on the thread's CPU clock. Where others use the machine the second is the
-steadier of the two; a difference between them says that the run was disturbed.
+Every time is taken on the wall and on the CPU clocks of the thread and of the process. Where others use the machine the
+CPU clocks are the steadier; a difference between wall and thread says that a single-threaded run was disturbed.
 """
 
 from __future__ import annotations
@@ -23,21 +23,23 @@ __all__ = ["Curve", "Stopwatch", "interleave", "median", "qps_at_recall", "recal
 
 @dataclass(slots=True)
 class Stopwatch:
-    """Seconds on the wall and on this thread's CPU clock."""
+    """Seconds on the wall, on this thread's CPU clock, and on the CPU clock of all threads of this process."""
 
     wall: float = 0.0
     cpu: float = 0.0
+    all_cpu: float = 0.0
 
 
 @contextmanager
 def stopwatch() -> Any:
     """Yield a Stopwatch that holds its readings when the block ends."""
     watch = Stopwatch()
-    wall, cpu = time.perf_counter(), time.thread_time()
+    wall, cpu, all_cpu = time.perf_counter(), time.thread_time(), time.process_time()
     try:
         yield watch
     finally:
         watch.wall, watch.cpu = time.perf_counter() - wall, time.thread_time() - cpu
+        watch.all_cpu = time.process_time() - all_cpu
 
 
 @dataclass(slots=True)
@@ -96,13 +98,13 @@ def exact_distances(
     return np.asarray(((vectors - point) ** 2).sum(axis=1))
 
 
-def qps_at_recall(curve: Curve, target: float) -> float | None:
+def qps_at_recall(recalls: Sequence[float], rates: Sequence[float], target: float) -> float | None:
     """Return the queries per second at a recall, interpolated on a logarithmic scale; None where it is not reached.
 
-    Below the first point the first point's rate is returned, which is less than the true one.
+    Below the first point the best rate measured is returned, which is less than the true one.
     """
     best: float | None = None
-    points = sorted(zip(curve.recall, curve.qps, strict=True))
+    points = sorted(zip(recalls, rates, strict=True))
     if points and points[0][0] >= target:
         return max(rate for _, rate in points)
     for (low, fast), (high, slow) in itertools.pairwise(points):

@@ -10,7 +10,7 @@ from typing import Any
 import datasets
 import numpy as np
 from datasets import Dataset
-from measure import Curve, interleave, median, qps_at_recall, recall, stopwatch
+from measure import Curve, Stopwatch, interleave, median, qps_at_recall, recall, stopwatch
 from options import Options
 from report import table
 from rival import AVAILABLE, EF_CONSTRUCTION, M, Rival
@@ -32,14 +32,16 @@ def run(options: Options) -> dict[str, Any]:
 def measure_dataset(dataset: Dataset, options: Options) -> dict[str, Any]:
     """Build on both sides, then draw both curves."""
     print(f"\n== {dataset.name}: {len(dataset.train):,} x {dataset.dim}, {len(dataset.test):,} queries", flush=True)
-    rival = Rival(dataset, BUILD_THREADS) if AVAILABLE else None
-    seconds_in_memory = build_seconds(":memory:", dataset)
+    builds: dict[str, Stopwatch] = {}
+    with kektordb.open(":memory:") as db:
+        _, builds["kektordb, :memory:"] = build(db, dataset)
     with tempfile.TemporaryDirectory() as folder, kektordb.open(folder) as db:
-        index, durable = build(db, dataset)
-        builds = {"kektordb, durable": durable, "kektordb, :memory:": seconds_in_memory}
-        builds["hnswlib"] = rival.build.wall if rival else None
+        index, builds["kektordb, durable"] = build(db, dataset)
+        rival = Rival(dataset, BUILD_THREADS) if AVAILABLE else None
+        if rival:
+            builds["hnswlib"] = rival.build
         curves = measure_curves(dataset, index, rival, options.passes)
-    at_recall = [[target, *(qps_at_recall(curve, target) for curve in curves.values())] for target in TARGETS]
+    at_recall = {name: rates_at_targets(curve) for name, curve in curves.items()}
     show(dataset, builds, curves, at_recall)
     return {
         "rows": len(dataset.train),
@@ -47,25 +49,30 @@ def measure_dataset(dataset: Dataset, options: Options) -> dict[str, Any]:
         "m": M,
         "ef_construction": EF_CONSTRUCTION,
         "build_threads": BUILD_THREADS,
-        "build_seconds": builds,
+        "build": {name: {"seconds": watch.wall, "cpu_seconds": watch.all_cpu} for name, watch in builds.items()},
         "curves": {name: asdict(curve) for name, curve in curves.items()},
-        "qps_at_recall": {str(target): dict(zip(curves, rates, strict=True)) for target, *rates in at_recall},
+        "at_recall": at_recall,
     }
 
 
-def build_seconds(path: str, dataset: Dataset) -> float:
-    """Build once more, only to know how long it takes there."""
-    with kektordb.open(path) as db:
-        return build(db, dataset)[1]
-
-
-def build(db: kektordb.Database, dataset: Dataset) -> tuple[kektordb.Index, float]:
-    """Add all rows in one batch; return the index and the seconds it took."""
+def build(db: kektordb.Database, dataset: Dataset) -> tuple[kektordb.Index, Stopwatch]:
+    """Add all rows in one batch; return the index and the time it took."""
     index = db.create_index(dataset.name, metric=dataset.metric, m=M, ef_construction=EF_CONSTRUCTION, seed=100)
     ids = dataset.ids
     with stopwatch() as watch:
         index.add_batch(ids, dataset.train, n_threads=BUILD_THREADS)
-    return index, watch.wall
+    return index, watch
+
+
+def rates_at_targets(curve: Curve) -> dict[str, dict[str, float | None]]:
+    """Return queries per second at each target recall, by the wall's clock and by the CPU's."""
+    return {
+        str(target): {
+            "qps": qps_at_recall(curve.recall, curve.qps, target),
+            "qps_cpu": qps_at_recall(curve.recall, curve.qps_cpu, target),
+        }
+        for target in TARGETS
+    }
 
 
 def measure_curves(dataset: Dataset, index: kektordb.Index, rival: Rival | None, passes: int) -> dict[str, Curve]:
@@ -109,16 +116,23 @@ def measure_point(
 
 
 def show(
-    dataset: Dataset, builds: dict[str, float | None], curves: dict[str, Curve], at_recall: list[list[float | None]]
+    dataset: Dataset,
+    builds: dict[str, Stopwatch],
+    curves: dict[str, Curve],
+    at_recall: dict[str, dict[str, dict[str, float | None]]],
 ) -> None:
     """Print the three tables of a data set."""
-    table(f"{dataset.name}: build, {BUILD_THREADS} threads", ["", "seconds"], builds.items())
+    title = f"{dataset.name}: build, {BUILD_THREADS} threads"
+    table(title, ["", "seconds", "CPU seconds"], [(name, watch.wall, watch.all_cpu) for name, watch in builds.items()])
     headers = ["ef"] + [f"{name} {what}" for name in curves for what in ("recall", "QPS", "QPS (CPU)")]
     columns = [column for curve in curves.values() for column in (curve.recall, curve.qps, curve.qps_cpu)]
     table(f"{dataset.name}: recall@10 and queries per second", headers, zip(EF, *columns, strict=True))
-    for row in at_recall:
-        ours, *theirs = row[1:]
-        row.append(ours / theirs[0] if ours and theirs and theirs[0] else None)
-    table(f"{dataset.name}: QPS at recall@10", ["recall", *curves, "ratio"], at_recall)
-    for row in at_recall:
-        row.pop()
+    rows = []
+    for target in map(str, TARGETS):
+        row: list[Any] = [target]
+        for clock in ("qps", "qps_cpu"):
+            rates = [points[target][clock] for points in at_recall.values()]
+            row += [*rates, rates[0] / rates[1] if len(rates) > 1 and rates[0] and rates[1] else None]
+        rows.append(row)
+    headers = [f"{name}{suffix}" for suffix in ("", " (CPU)") for name in (*curves, "ratio")]
+    table(f"{dataset.name}: QPS at recall@10", ["recall", *headers], rows)

@@ -64,7 +64,13 @@ def measure_batch_and_replay(dataset: Dataset, n: int) -> dict[str, Any]:
             db = kektordb.open(folder)
         with db:
             assert len(db["items"]) == n, "the log did not bring everything back"
-    return {"batch_seconds": batch.wall, "replay_seconds": replay.wall, "replay_speedup": batch.wall / replay.wall}
+    return {
+        "batch_seconds": batch.wall,
+        "batch_cpu_seconds": batch.all_cpu,
+        "replay_seconds": replay.wall,
+        "replay_cpu_seconds": replay.all_cpu,
+        "replay_speedup": batch.wall / replay.wall,
+    }
 
 
 def measure_adds(dataset: Dataset, n: int, options: Options) -> dict[str, Any]:
@@ -85,6 +91,8 @@ def measure_adds(dataset: Dataset, n: int, options: Options) -> dict[str, Any]:
                 n_syncs = syncs()
             name = f"{sync}_{n_callers}_callers" if n_callers > 1 else sync
             results[f"adds_per_second_{name}"] = n_adds / watch.wall
+            if n_callers == 1:
+                results[f"adds_per_cpu_second_{name}"] = n_adds / watch.cpu
             results[f"syncs_per_add_{name}"] = n_syncs / n_adds
             start += n_adds
     return results
