@@ -2,12 +2,17 @@
 
 import multiprocessing
 import os
+import pathlib
+import re
 import stat
 import struct
+import subprocess
+import sys
 
 import pytest
 from faults import Fault, MemoryBackend
 
+from kektordb import storage
 from kektordb.errors import (
     ConfigError,
     CorruptSnapshot,
@@ -166,6 +171,46 @@ def test_read_only_beside_a_writer_sees_a_point_in_time(tmp_path):
     assert found == [1]
     reader.close()
     writer.close()
+
+
+class _BusyDisk(MemoryBackend):
+    """Another process saves each time a reader has read the manifest and before it opens what that names."""
+
+    saves_left = 0
+    writer = None
+
+    def open(self, path, mode):
+        if mode == "read" and self.saves_left and not path.endswith("MANIFEST"):
+            left, self.saves_left = self.saves_left, 0  # the writer opens files, too
+            self.writer.write_snapshot(self.writer.begin_save(), b"", [], None)
+            self.saves_left = left - 1
+        return super().open(path, mode)
+
+
+def test_a_reader_that_comes_between_two_publications_looks_again():
+    disk = _BusyDisk()
+    disk.writer, _ = opened("/db", backend=disk)
+    disk.writer.append(1, [b"a"])
+    disk.writer.write_snapshot(disk.writer.begin_save(), b"", [], None)
+    disk.writer.append(1, [b"b"])
+    disk.saves_left = 2
+
+    reader = Store.open("/db", backend=disk, read_only=True)
+
+    assert disk.saves_left == 0
+    assert (reader.snapshot.number, reader.snapshot.seq) == (3, 2)
+
+
+def test_a_change_of_the_working_directory_does_not_matter(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store, _ = opened("db")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+
+    store.write_snapshot(store.begin_save(), b"", [], None)
+
+    store.close()
+    assert os.listdir(tmp_path / "elsewhere") == []
 
 
 def test_second_open_in_this_process_names_it(tmp_path):
@@ -347,6 +392,9 @@ def test_a_backup_over_a_directory_is_refused(tmp_path):
 
     with pytest.raises(StorageError, match="is a directory"):
         store.write_backup(tmp_path, b"", [], None)
+    for name in ("MANIFEST", "log-000001.aof", "snapshot-000044.kdb"):
+        with pytest.raises(StorageError, match="of the database itself"):
+            store.write_backup(tmp_path / "db" / name, b"", [], None)
 
     store.close()
 
@@ -429,3 +477,15 @@ def test_concurrent_callers_share_a_sync():
 
     assert store.n_syncs == before + 1
     store.close()
+
+
+def test_importing_the_storage_loads_no_blosc2():
+    code = "import sys, kektordb.storage; sys.exit('blosc2' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_every_struct_in_the_storage_is_little_endian():
+    for path in pathlib.Path(storage.__file__).parent.glob("*.py"):
+        for found in re.findall(r"Struct\((.*?)\)", path.read_text()):
+            assert found.startswith('"<'), f"{path.name}: {found}"

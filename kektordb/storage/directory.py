@@ -110,6 +110,12 @@ class Directory:
         """Return the path of a file in the directory."""
         return os.path.join(self.path, name)
 
+    def is_ours(self, path: str) -> bool:
+        """Tell whether a path lies in the directory and has a name that we give to files."""
+        folder, name = os.path.split(path)
+        is_name = name in (MANIFEST, LOCK) or name.startswith(TEMPORARY) or _NUMBERED.fullmatch(name) is not None
+        return is_name and os.path.realpath(folder) == os.path.realpath(self.path)
+
     def open_file(self, name: str, mode: Mode) -> File:
         """Open a file of the directory; "create" removes a left-over of the same name. Raises OSError."""
         path = self.join(name)

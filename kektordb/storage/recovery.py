@@ -27,6 +27,7 @@ from .log import Log, LogReader, Onward, Record, look_onward
 __all__ = ["RecoveryReport", "Replay"]
 
 COPY_BYTES = 4 << 20
+MISSING = "the manifest names this log, but it is missing"
 _logger = logging.getLogger("kektordb")
 
 
@@ -80,6 +81,12 @@ class Replay:
         self._recover = recover
         self._names = directory.manifest.logs
         self._files: list[File | None] = [self._open(name) for name in self._names]
+        for name, file in zip(self._names, self._files, strict=True):
+            if file is None and directory.read_only and not recover:
+                self.close()  # at once: the writer may have published a set without it
+                raise CorruptLog(
+                    "the manifest names this log, but it is missing", directory.join(log_name(name.number))
+                )
         self.last_seq = self._names[0].seq
         self.sizes = {
             name.number: file.size() for name, file in zip(self._names, self._files, strict=True) if file is not None
@@ -142,7 +149,7 @@ class Replay:
         file, name = self._files[i], self._names[i]
         path = self._directory.join(log_name(name.number))
         if file is None:
-            return CorruptLog("the manifest names this log, but it is missing", path)
+            return CorruptLog(MISSING, path)
         try:
             header = decode_log_header(file.pread(FILE_HEADER_BYTES, 0), path)
         except CorruptLog as error:

@@ -44,6 +44,7 @@ ALIGNMENT = 64
 # Blocks are packed and unpacked side by side: threads inside blosc2 would be started anew for each block.
 N_THREADS = 2
 MIN_THREADED = 8
+MAX_ITEM_BYTES = 16
 # engine.md §8: LZ4 level 5 with bit shuffling saves faster than raw bytes do, and higher levels gain next to nothing.
 LEVEL = 5
 
@@ -94,6 +95,8 @@ class Snapshot:
         The catalogue that was stored with it.
     seq : int
         The last record it covers.
+    stored_bytes : int
+        Of all blocks, wherever they lie.
     """
 
     def __init__(self, number: int, table: Table, files: SnapshotFiles, ends: dict[int, tuple[int, int]]) -> None:
@@ -103,6 +106,7 @@ class Snapshot:
         self._files = files
         self._ends = ends  # by file: where its blocks end, and its size
         self._sections = {section.name: section for section in table.sections}
+        self.stored_bytes = sum(padded(block) for name in self._sections for block in self.blocks(name))
 
     def sections(self) -> dict[str, int]:
         """Return the size of each section, by name."""
@@ -167,10 +171,6 @@ class Snapshot:
     def n_file_bytes(self, number: int) -> int:
         """Return the size of one of the files."""
         return self._ends[number][1]
-
-    def n_stored_bytes(self) -> int:
-        """Return the stored bytes of all blocks, wherever they lie."""
-        return sum(padded(block) for name in self._sections for block in self.blocks(name))
 
     def close(self) -> None:
         """Close the files."""
@@ -277,6 +277,8 @@ def _read_ends(files: SnapshotFiles, number: int, uuid: bytes | None) -> tuple[F
 def compress(raw: bytes, item_bytes: int) -> bytes:
     """Return a block as one blosc2 chunk, which may be longer than `raw`."""
     blosc2 = _blosc2()
+    if item_bytes > MAX_ITEM_BYTES:  # a row of numbers rather than a number
+        item_bytes = 4 if item_bytes % 4 == 0 else 1
     shuffle = blosc2.Filter.BITSHUFFLE if item_bytes > 1 else blosc2.Filter.NOFILTER
     packed: bytes = blosc2.compress2(
         raw,
@@ -284,7 +286,7 @@ def compress(raw: bytes, item_bytes: int) -> bytes:
         clevel=LEVEL,
         filters=[shuffle],
         filters_meta=[0],
-        typesize=min(item_bytes, 255),
+        typesize=item_bytes,
         nthreads=1,
     )
     return packed

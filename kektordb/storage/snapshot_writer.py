@@ -37,7 +37,7 @@ from .directory import naming_errors
 from .pipe import Pipe
 from .snapshot import ALIGNMENT, N_THREADS, Block, Snapshot, compress, padded
 
-__all__ = ["Progress", "Written", "write_file"]
+__all__ = ["Progress", "SaveReport", "Written", "write_file"]
 
 Progress = Callable[[int, int], None]
 
@@ -45,6 +45,27 @@ BLOCK_BYTES = 1 << 20  # of raw bytes: a smaller block rewrites less after a cha
 MAX_PACKING = 8  # blocks in memory on their way through the packing threads
 WORTH_BYTES = 256  # below this the header of a compressed block eats the gain
 MAX_OLD_FILES = 16  # more are merged: each costs a handle and a look at open
+
+
+@dataclass(frozen=True, slots=True)
+class SaveReport:
+    """What a save cost.
+
+    Attributes
+    ----------
+    bytes_written, bytes_total : int
+        Size of the new file; stored size of everything in the snapshot, wherever it lies.
+    blocks_written, blocks_reused : int
+        Blocks of the new file, and those that older files hold.
+    seconds : float
+        By the clock of the store.
+    """
+
+    bytes_written: int
+    bytes_total: int
+    blocks_written: int
+    blocks_reused: int
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +88,10 @@ class Written:
     bytes_total: int
     blocks_written: int
     blocks_reused: int
+
+    def report(self, seconds: float) -> SaveReport:
+        """Return what is of interest outside."""
+        return SaveReport(self.bytes_written, self.bytes_total, self.blocks_written, self.blocks_reused, seconds)
 
 
 def write_file(

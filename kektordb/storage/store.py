@@ -19,7 +19,6 @@ import msgspec
 from ..errors import (
     ConfigError,
     CorruptData,
-    CorruptSnapshot,
     DatabaseClosed,
     ReadOnlyDatabase,
     StorageError,
@@ -30,14 +29,13 @@ from .backend import Backend, Buffer, OsBackend
 from .codec import FILE_HEADER_BYTES, FileHeader, LogName, Manifest
 from .directory import TEMPORARY, Directory, log_name, naming_errors, snapshot_name
 from .log import Log, Record
-from .recovery import RecoveryReport, Replay
-from .snapshot import Snapshot, SnapshotFiles, open_snapshot, verify_file
-from .snapshot_writer import Progress, Written, write_file
+from .opening import Opened, open_files, open_newest, verify_files
+from .recovery import RecoveryReport
+from .snapshot_writer import Progress, SaveReport, Written, write_file
 from .sync import Syncer
 
 __all__ = ["RecoveryReport", "Save", "SaveReport", "Store"]
 
-READ_ONLY_TRIES = 10
 _logger = logging.getLogger("kektordb")
 
 
@@ -47,27 +45,6 @@ class Save:
 
     number: int
     seq: int
-
-
-@dataclass(frozen=True, slots=True)
-class SaveReport:
-    """What a save cost.
-
-    Attributes
-    ----------
-    bytes_written, bytes_total : int
-        Size of the new file; stored size of everything in the snapshot, wherever it lies.
-    blocks_written, blocks_reused : int
-        Blocks of the new file, and those that older files hold.
-    seconds : float
-        By the clock of the store.
-    """
-
-    bytes_written: int
-    bytes_total: int
-    blocks_written: int
-    blocks_reused: int
-    seconds: float
 
 
 class Store:
@@ -83,21 +60,19 @@ class Store:
         The newest one: its `meta` and its sections.
     """
 
-    def __init__(
-        self, path: str, syncer: Syncer, backend: Backend, read_only: bool, clock: Callable[[], float]
-    ) -> None:
+    def __init__(self, path: str, opened: Opened, syncer: Syncer, backend: Backend, clock: Callable[[], float]) -> None:
         self.path = path
-        self.read_only = read_only
-        self.snapshot: Snapshot | None = None
+        self.read_only = opened.directory is None or opened.directory.read_only
+        self.snapshot = opened.snapshot
+        self._directory = opened.directory
+        self._replay = opened.replay
         self._syncer = syncer
         self._backend = backend
         self._clock = clock
-        self._directory: Directory | None = None
-        self._replay: Replay | None = None
         self._log: Log | None = None
         self._is_replayed = False
         self._is_closed = False
-        self._snapshot_bytes = 0
+        self._snapshot_bytes = 0 if self.snapshot is None else self.snapshot.stored_bytes
         self._old_logs: dict[int, int] = {}  # sizes by number
         self._saving = threading.Lock()
         # Guards read, change and publication of the manifest: a save begins, ends and closes from different threads.
@@ -132,20 +107,10 @@ class Store:
         """
         if recover not in (None, "prefix"):
             raise ConfigError(f'recover must be None or "prefix", not {recover!r}')
-        store = cls(os.fspath(path), Syncer(sync, clock), backend or OsBackend(), read_only, clock)
-        for attempt in range(READ_ONLY_TRIES if read_only else 1):
-            try:
-                store._open_files(recover is not None)
-                return store
-            except CorruptData:
-                store._release()
-                # A writer may have published a new set, and removed the old one, between our looks at it.
-                if attempt + 1 == READ_ONLY_TRIES or not store._has_moved():
-                    raise
-            except BaseException:
-                store._release()
-                raise
-        raise AssertionError("not reached")
+        absolute = os.path.abspath(os.fsdecode(path))  # the process may change its directory
+        syncer, backend = Syncer(sync, clock), backend or OsBackend()
+        opened = open_files(absolute, backend, read_only=read_only, recover=recover is not None)
+        return cls(absolute, opened, syncer, backend, clock)
 
     @property
     def recovery_report(self) -> RecoveryReport:
@@ -298,8 +263,12 @@ class Store:
             path, temporary = directory.join(name), directory.join(TEMPORARY + name)
             try:
                 written = write_file(self._backend, temporary, path, header, meta, sections, self.snapshot, progress)
-                snapshot = _open_snapshot(directory, save.number, written.check)
-                self._publish_snapshot(save, written)
+                snapshot = open_newest(directory, save.number, written.check)
+                try:
+                    self._publish_snapshot(save, written)
+                except BaseException:
+                    snapshot.close()
+                    raise
             except StorageFailed:
                 raise  # the new manifest may be the one in force: its files must stay
             except BaseException:
@@ -311,7 +280,7 @@ class Store:
                 old.close()
             directory.remove_unnamed()
             seconds = self._clock() - started_at
-            return _report(written, seconds)
+            return written.report(seconds)
 
     def write_backup(
         self,
@@ -329,12 +298,14 @@ class Store:
         """
         self._require_open()
         started_at = self._clock()
-        target = os.fspath(target_path)
+        target = os.path.abspath(os.fsdecode(target_path))
+        if self._directory is not None and self._directory.is_ours(target):
+            raise StorageError(f"{target} is a file of the database itself")
         temporary = os.path.join(os.path.dirname(target), TEMPORARY + os.path.basename(target))
         uuid = os.urandom(16) if self._directory is None else self._directory.manifest.uuid
         header = FileHeader(uuid, max(1, self.generation), 0, self.last_seq if seq is None else seq)
         written = write_file(self._backend, temporary, target, header, meta, sections, None, progress)
-        return _report(written, self._clock() - started_at)
+        return written.report(self._clock() - started_at)
 
     def verify(self) -> Iterator[tuple[str, CorruptData | None]]:
         """Read every byte of the snapshot files and yield each file's path with what is wrong with it.
@@ -342,21 +313,7 @@ class Store:
         The logs are checked by `replay`. A backup file is checked as a whole.
         """
         self._require_open()
-        if self._directory is None:
-            files, numbers, uuid = self._single_file(), [0], None
-        else:
-            manifest = self._directory.manifest
-            files, numbers, uuid = _files(self._directory), [file.number for file in manifest.files], manifest.uuid
-        try:
-            for number in numbers:
-                found: CorruptData | None = None
-                try:
-                    verify_file(files, number, uuid)
-                except CorruptData as error:
-                    found = error
-                yield files.path_of(number), found
-        finally:
-            files.close()
+        return verify_files(self.path, self._backend, self._directory)
 
     def close(self) -> None:
         """Make everything durable, note in the manifest that all is complete, release the lock; idempotent.
@@ -373,28 +330,6 @@ class Store:
         finally:
             self._log = None
             self._release()
-
-    def _open_files(self, recover: bool) -> None:
-        if self.read_only and self._backend.exists(self.path) and not self._backend.is_dir(self.path):
-            files = self._single_file()
-            with naming_errors(f"cannot open {self.path}"):
-                self.snapshot = open_snapshot(files, 0, None, None)
-            self._snapshot_bytes = self.snapshot.n_stored_bytes()
-            return
-        directory = self._directory = Directory(self.path, self._backend, self.read_only)
-        directory.open()
-        manifest = directory.manifest
-        if manifest.snapshot:
-            self.snapshot = _open_snapshot(directory, manifest.snapshot, manifest.snapshot_check)
-            self._snapshot_bytes = self.snapshot.n_stored_bytes()
-        covered = 0 if self.snapshot is None else self.snapshot.seq
-        if not manifest.logs or manifest.logs[0].seq != covered:
-            raise CorruptSnapshot("the snapshot and the logs do not meet", self.path)
-        with naming_errors(f"cannot open the logs of {self.path}"):
-            self._replay = Replay(directory, recover)
-
-    def _single_file(self) -> SnapshotFiles:
-        return SnapshotFiles(lambda _: self.path, lambda _: self._backend.open(self.path, "read"))
 
     def _publish_snapshot(self, save: Save, written: Written) -> None:
         with self._manifest_lock:
@@ -428,14 +363,6 @@ class Store:
             self._syncer.fail(failure)
             raise
 
-    def _has_moved(self) -> bool:
-        directory = self._directory
-        if directory is None or not hasattr(directory, "manifest"):
-            return False
-        old = directory.manifest
-        directory.open()
-        return directory.manifest != old
-
     def _release(self) -> None:
         self._syncer.close()
         if self._replay is not None:
@@ -462,26 +389,3 @@ class Store:
         if self._directory is None:
             raise ReadOnlyDatabase(f"{self.path} is a backup file")
         return self._directory
-
-
-def _report(written: Written, seconds: float) -> SaveReport:
-    return SaveReport(
-        written.bytes_written, written.bytes_total, written.blocks_written, written.blocks_reused, seconds
-    )
-
-
-def _files(directory: Directory) -> SnapshotFiles:
-    return SnapshotFiles(
-        lambda number: directory.join(snapshot_name(number)),
-        lambda number: directory.open_file(snapshot_name(number), "read"),
-    )
-
-
-def _open_snapshot(directory: Directory, number: int, check: int) -> Snapshot:
-    files = _files(directory)
-    try:
-        with naming_errors(f"cannot open {files.path_of(number)}"):
-            return open_snapshot(files, number, directory.manifest.uuid, check)
-    except BaseException:
-        files.close()
-        raise

@@ -1,0 +1,116 @@
+"""Which files are opened together with a store, and what must hold between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..errors import CorruptData, CorruptSnapshot
+from .backend import Backend
+from .directory import Directory, naming_errors, snapshot_name
+from .recovery import Replay
+from .snapshot import Snapshot, SnapshotFiles, open_snapshot, verify_file
+
+__all__ = ["Opened", "open_files", "open_newest", "verify_files"]
+
+# A reader may come between the publications of a busy writer; this often in a row it is something else.
+READ_ONLY_TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What `open_files` found; a backup file has neither directory nor replay, a new directory no snapshot."""
+
+    directory: Directory | None
+    snapshot: Snapshot | None
+    replay: Replay | None
+
+
+def open_files(path: str, backend: Backend, *, read_only: bool, recover: bool) -> Opened:
+    """Open a directory, or with `read_only` perhaps a backup file. On an error nothing stays open or locked.
+
+    Raises DatabaseLocked, CorruptData, StorageError.
+    """
+    if read_only and backend.exists(path) and not backend.is_dir(path):
+        with naming_errors(f"cannot open {path}"):
+            return Opened(None, open_snapshot(_backup_file(path, backend), 0, None, None), None)
+    directory = Directory(path, backend, read_only)
+    directory.open()
+    tries = READ_ONLY_TRIES if read_only else 1
+    try:
+        while True:
+            try:
+                return _open_named(directory, recover)
+            except CorruptData:
+                # A writer may have published a new set and removed the old one between our looks at it.
+                tries -= 1
+                if not tries or not _has_moved(directory):
+                    raise
+    except BaseException:
+        directory.unlock()
+        raise
+
+
+def open_newest(directory: Directory, number: int, check: int) -> Snapshot:
+    """Open the snapshot of this number, whose table has this check. Raises CorruptSnapshot, StorageError."""
+    files = _snapshot_files(directory)
+    try:
+        with naming_errors(f"cannot open {files.path_of(number)}"):
+            return open_snapshot(files, number, directory.manifest.uuid, check)
+    except BaseException:
+        files.close()
+        raise
+
+
+def verify_files(path: str, backend: Backend, directory: Directory | None) -> Iterator[tuple[str, CorruptData | None]]:
+    """Read every byte of the snapshot files, or of a backup; yield each path with what is wrong with it."""
+    if directory is None:
+        files, numbers, uuid = _backup_file(path, backend), [0], None
+    else:
+        manifest = directory.manifest
+        files, numbers, uuid = _snapshot_files(directory), [file.number for file in manifest.files], manifest.uuid
+    try:
+        for number in numbers:
+            found: CorruptData | None = None
+            try:
+                verify_file(files, number, uuid)
+            except CorruptData as error:
+                found = error
+            yield files.path_of(number), found
+    finally:
+        files.close()
+
+
+def _open_named(directory: Directory, recover: bool) -> Opened:
+    manifest = directory.manifest
+    snapshot = None
+    try:
+        if manifest.snapshot:
+            snapshot = open_newest(directory, manifest.snapshot, manifest.snapshot_check)
+        covered = 0 if snapshot is None else snapshot.seq
+        if not manifest.logs or manifest.logs[0].seq != covered:
+            raise CorruptSnapshot("the snapshot and the logs do not meet", directory.path)
+        with naming_errors(f"cannot open the logs of {directory.path}"):
+            replay = Replay(directory, recover)
+    except BaseException:
+        if snapshot is not None:
+            snapshot.close()
+        raise
+    return Opened(directory, snapshot, replay)
+
+
+def _has_moved(directory: Directory) -> bool:
+    old = directory.manifest
+    directory.open()
+    return directory.manifest != old
+
+
+def _snapshot_files(directory: Directory) -> SnapshotFiles:
+    return SnapshotFiles(
+        lambda number: directory.join(snapshot_name(number)),
+        lambda number: directory.open_file(snapshot_name(number), "read"),
+    )
+
+
+def _backup_file(path: str, backend: Backend) -> SnapshotFiles:
+    return SnapshotFiles(lambda _: path, lambda _: backend.open(path, "read"))
