@@ -23,8 +23,7 @@ cdef class Field:
     cdef const char* text(self, uint32_t term, size_t* n) noexcept nogil
     cdef uint32_t find_text(self, const char* data, size_t n) noexcept nogil
     cdef int sort_texts(self) except -1
-    cdef Py_ssize_t n_sorted(self) noexcept nogil
-    cdef Py_ssize_t lower_bound(self, const char* data, size_t n, bint is_after) noexcept nogil
+    cdef Py_ssize_t lower_bound(self, Block order, const char* data, size_t n, bint is_after) noexcept nogil
     cdef Bitmap texts_between(self, bytes low, bytes high, bint has_low, bint has_high)
     cdef int purge(self, Bitmap alive) except -1
     cdef int compact_texts(self) except -1

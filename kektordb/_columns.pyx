@@ -146,15 +146,12 @@ cdef class Field:
         total = self.order.size + sum([part.memory_bytes() for _, part in self.postings()])
         return total if self.texts is None else total + self.texts.memory_bytes()
 
-    cdef Py_ssize_t n_sorted(self) noexcept nogil:
-        return self.order.size // <Py_ssize_t>sizeof(uint32_t)
-
     cdef int sort_texts(self) except -1:
         """Bring the order up to date when more terms lie outside it than are cheap to compare one by one.
 
         Look-ups of several threads may come here: all happens under the GIL, and the old order lives on for who has it.
         """
-        cdef Py_ssize_t n_old = self.n_sorted()
+        cdef Py_ssize_t n_old = _n_terms(self.order)
         cdef Py_ssize_t n_new = self.n_texts - n_old
         cdef Py_ssize_t i, j, at
         cdef Block order
@@ -183,10 +180,10 @@ cdef class Field:
         self.order = order
         return 0
 
-    cdef Py_ssize_t lower_bound(self, const char* data, size_t n, bint is_after) noexcept nogil:
-        """Return the first place in the order whose text is not before `data`, or, with `is_after`, is after it."""
-        cdef const uint32_t* terms = <const uint32_t*>self.order.data
-        cdef Py_ssize_t low = 0, high = self.n_sorted(), middle
+    cdef Py_ssize_t lower_bound(self, Block order, const char* data, size_t n, bint is_after) noexcept nogil:
+        """Return the first place in an order whose text is not before `data`, or, with `is_after`, is after it."""
+        cdef const uint32_t* terms = <const uint32_t*>order.data
+        cdef Py_ssize_t low = 0, high = _n_terms(order), middle
         cdef const char* other
         cdef size_t n_other = 0
         cdef int comparison
@@ -213,14 +210,14 @@ cdef class Field:
         cdef size_t n = 0
         cdef int comparison
         self.sort_texts()
-        cdef Block order = self.order  # keeps the array alive should another thread sort again
+        cdef Block order = self.order  # another thread may put a newer one in its place while the GIL is away
         with nogil:
             terms = <const uint32_t*>order.data
-            start = 0 if low_data == NULL else self.lower_bound(low_data, n_low, not has_low)
-            stop = self.n_sorted() if high_data == NULL else self.lower_bound(high_data, n_high, has_high)
+            start = 0 if low_data == NULL else self.lower_bound(order, low_data, n_low, not has_low)
+            stop = _n_terms(order) if high_data == NULL else self.lower_bound(order, high_data, n_high, has_high)
             for i in range(start, stop):
                 bitmap_set(selected.words, terms[i])
-            for i in range(self.n_sorted(), self.n_texts):
+            for i in range(_n_terms(order), self.n_texts):
                 data = self.text(<uint32_t>i, &n)
                 if low_data != NULL:
                     comparison = _compare_bytes(data, n, low_data, n_low)
@@ -278,11 +275,13 @@ cdef class Field:
         """Replace the contents by what `freeze` gave. Raises CorruptSnapshot."""
         cdef dict live = shape["live"]
         self.n_texts = shape["texts"]
+        if not 1 <= self.n_texts <= max(1, reader.size(f"{prefix}/texts/start") // 8):
+            raise CorruptSnapshot(f"{prefix}: {self.n_texts} strings are more than there are")
         for name, n_live in live.items():
             if name == "strings":
                 self.texts = StringMap()
                 self.texts.load(f"{prefix}/texts", reader, self.n_texts, 1 << 32)
-                if self.n_texts < 1 or self.texts.size != self.n_texts - 1:
+                if self.texts.size != self.n_texts - 1:
                     raise CorruptSnapshot(f"{prefix}/texts: expected {self.n_texts - 1} strings, got {self.texts.size}")
                 self.strings = Terms(self.merge_at)
                 self.strings.load(f"{prefix}/strings", reader, n_slots, self.n_texts, n_live)
@@ -309,7 +308,8 @@ cdef class Columns:
 
     Look-ups take the field, what is asked, and a bitmap whose bits they set for the rows that match (bits that are set
     stay set); with None instead they only count. They return the number of matching entries: that of rows, but for
-    rows that match with several elements of a list and, for LIKE without a fixed beginning, an extrapolation.
+    rows that match with several elements of a list; without a bitmap, where very many strings match or a LIKE pattern
+    has no fixed beginning, it is extrapolated.
 
     Parameters
     ----------
@@ -399,7 +399,7 @@ cdef class Columns:
                 field = Field(self._merge_at)
                 field.load(f"columns/{i}", reader, n_slots, shape)
                 fields[str(shape["name"])] = field
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptSnapshot(f"columns/fields: not a list of fields ({error})") from error
         self._fields = fields
         self.n_slots = n_slots
@@ -510,11 +510,15 @@ cdef Py_ssize_t _match_keys(Postings part, uint64_t* keys, Py_ssize_t n_keys, Bi
 
 
 cdef Py_ssize_t _match_selected(Field field, Bitmap selected, Bitmap rows) except -1:
-    """Match the strings whose terms are in `selected`."""
+    """Match the strings whose terms are in `selected`; a count of many is a share of all."""
     cdef Py_ssize_t n
     cdef Bitmap target = rows
     cdef word_t* words = NULL
-    if rows is not None:
+    if rows is None:
+        n = bitmap_count(selected.words, selected.n_words)
+        if n > SAMPLE:
+            return <Py_ssize_t>(<double>field.strings.n_live * n / selected.n_bits)
+    else:
         if field.strings.n_removals:
             target = Bitmap.__new__(Bitmap, rows.n_bits)
         words = target.words
@@ -606,6 +610,10 @@ cdef Py_ssize_t _match_large_between(
     if field.large_negative is not None and max(-last, 0) <= min(-first, MAX_KEY):
         n += _match_range(field.large_negative, max(-last, 0), min(-first, MAX_KEY), rows)
     return n
+
+
+cdef inline Py_ssize_t _n_terms(Block order) noexcept nogil:
+    return order.size // <Py_ssize_t>sizeof(uint32_t)
 
 
 cdef int _compare_bytes(const char* a, size_t n_a, const char* b, size_t n_b) noexcept nogil:

@@ -113,6 +113,8 @@ def test_trees_that_are_too_deep_are_refused_without_recursion() -> None:
         compile_filter(deep)
 
 
-def test_trees_without_operands_are_refused() -> None:
+def test_trees_that_no_text_makes_are_refused() -> None:
     with pytest.raises(FilterError, match="And without operands"):
         compile_filter(ast.And(()))
+    with pytest.raises(FilterError, match="expected one of"):
+        compile_filter(ast.Compare("a", "=>", ast.Value("1")))

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
 
 __all__ = [
     "And",
@@ -23,13 +22,10 @@ __all__ = [
     "Node",
     "Not",
     "Operand",
-    "Operator",
     "Or",
     "Param",
     "Value",
 ]
-
-Operator = Literal["=", "!=", "<", "<=", ">", ">="]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +63,10 @@ Operand = Value | Param
 
 @dataclass(frozen=True, slots=True)
 class Compare:
+    """`operator` is one of ``= != < <= > >=``."""
+
     field: str
-    operator: Operator
+    operator: str
     operand: Operand
 
 

@@ -17,7 +17,6 @@ from kektordb.query.ast import (
     Node,
     Not,
     Operand,
-    Operator,
     Or,
     Param,
 )
@@ -139,7 +138,7 @@ class F:
         """Match items without the field, and those where it is None."""
         return Expression(IsNull(self._field))
 
-    def _compare(self, operator: Operator, value: object) -> Expression:
+    def _compare(self, operator: str, value: object) -> Expression:
         return Expression(Compare(self._field, operator, _operand(value)))
 
 

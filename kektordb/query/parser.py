@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from importlib import resources
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from kektordb.errors import FilterError
 from kektordb.query.ast import (
@@ -20,7 +19,6 @@ from kektordb.query.ast import (
     Node,
     Not,
     Operand,
-    Operator,
     Or,
     Param,
 )
@@ -34,7 +32,7 @@ __all__ = ["MAX_DEPTH", "MAX_LENGTH", "parse"]
 MAX_LENGTH = 64 * 1024
 MAX_DEPTH = 100
 
-_SPELLINGS: dict[str, Operator] = {
+_SPELLINGS = {
     "=": "=",
     "==": "=",
     "!=": "!=",
@@ -45,6 +43,7 @@ _SPELLINGS: dict[str, Operator] = {
     ">=": ">=",
 }
 _ESCAPED = re.compile(r"\\(['\"\\])")
+_built: Lark | None = None
 _WORD = re.compile(r"[()]|[^\s()]+")
 
 
@@ -104,80 +103,83 @@ class _Nesting:
             raise FilterError(f"parentheses and NOT may be {MAX_DEPTH} deep", self.text, token.start_pos or 0)
 
 
-@functools.lru_cache(maxsize=1)
 def _lark() -> Lark:
-    from lark import Lark
+    """Return the parser, built at the first call (25 ms); two threads that come first may both build one."""
+    global _built
+    if _built is None:
+        from lark import Lark
 
-    grammar = resources.files("kektordb.query").joinpath("grammar.lark").read_text("utf-8")
-    return Lark(grammar, parser="lalr", lexer="contextual", transformer=_tree_builder(), maybe_placeholders=False)
+        grammar = resources.files("kektordb.query").joinpath("grammar.lark").read_text("utf-8")
+        _built = Lark(grammar, parser="lalr", lexer="contextual", transformer=_TreeBuilder(), maybe_placeholders=False)
+    return _built
 
 
-def _tree_builder() -> object:
-    from lark import Transformer, v_args
+class _TreeBuilder:
+    """Makes our nodes while the parser reduces; each method is named after a rule and gets what it consists of."""
 
-    @v_args(inline=True)
-    class TreeBuilder(Transformer):  # type: ignore[type-arg]
-        """Makes our nodes; each method is named after a rule of the grammar."""
+    def disjunction(self, operands: list[Node]) -> Node:
+        return Or(tuple([flat for o in operands for flat in (o.operands if isinstance(o, Or) else (o,))]))
 
-        def disjunction(self, *operands: Node) -> Node:
-            return Or(tuple(flat for o in operands for flat in (o.operands if isinstance(o, Or) else (o,))))
+    def conjunction(self, operands: list[Node]) -> Node:
+        return And(tuple([flat for o in operands for flat in (o.operands if isinstance(o, And) else (o,))]))
 
-        def conjunction(self, *operands: Node) -> Node:
-            return And(tuple(flat for o in operands for flat in (o.operands if isinstance(o, And) else (o,))))
+    def negated(self, parts: tuple[Token, Node]) -> Node:
+        return Not(parts[1])
 
-        def negated(self, _keyword: Token, operand: Node) -> Node:
-            return Not(operand)
+    def group(self, parts: tuple[Token, Node, Token]) -> Node:
+        return parts[1]
 
-        def group(self, _open: Token, operand: Node, _close: Token) -> Node:
-            return operand
+    def compare(self, parts: tuple[str, Token, Operand]) -> Node:
+        field, operator, operand = parts
+        return Compare(field, _SPELLINGS[operator], operand)
 
-        def compare(self, field: str, operator: Token, operand: Operand) -> Node:
-            return Compare(field, _SPELLINGS[operator], operand)
+    def in_list(self, parts: list[Any]) -> Node:
+        field, keyword, _open, *operands, _close = parts
+        return _negated_if("NOT_IN", keyword, In(field, tuple(operands)))
 
-        def in_list(self, field: str, keyword: Token, _open: Token, *rest: Operand | Token) -> Node:
-            found = In(field, rest[:-1])  # type: ignore[arg-type]  # the last one is the closing parenthesis
-            return Not(found) if keyword.type == "NOT_IN" else found
+    def in_parameter(self, parts: tuple[str, Token, Token]) -> Node:
+        field, keyword, name = parts
+        return _negated_if("NOT_IN", keyword, In(field, _parameter(name)))
 
-        def in_parameter(self, field: str, keyword: Token, name: Token) -> Node:
-            found = In(field, _parameter(name))
-            return Not(found) if keyword.type == "NOT_IN" else found
+    def between(self, parts: tuple[str, Token, Operand, Operand]) -> Node:
+        field, keyword, low, high = parts
+        return _negated_if("NOT_BETWEEN", keyword, Between(field, low, high))
 
-        def between(self, field: str, keyword: Token, low: Operand, high: Operand) -> Node:
-            found = Between(field, low, high)
-            return Not(found) if keyword.type == "NOT_BETWEEN" else found
+    def like(self, parts: tuple[str, Token, Operand]) -> Node:
+        field, keyword, pattern = parts
+        return _negated_if("NOT_LIKE", keyword, Like(field, pattern))
 
-        def like(self, field: str, keyword: Token, pattern: Operand) -> Node:
-            found = Like(field, pattern)
-            return Not(found) if keyword.type == "NOT_LIKE" else found
+    def null(self, parts: tuple[str, Token]) -> Node:
+        field, keyword = parts
+        return _negated_if("IS_NOT_NULL", keyword, IsNull(field))
 
-        def null(self, field: str, keyword: Token) -> Node:
-            found = IsNull(field)
-            return Not(found) if keyword.type == "IS_NOT_NULL" else found
+    def exists(self, parts: tuple[Token, Token, str, Token]) -> Node:
+        return Exists(parts[2])
 
-        def exists(self, _keyword: Token, _open: Token, field: str, _close: Token) -> Node:
-            return Exists(field)
+    def contains(self, parts: tuple[Token, Token, str, Operand, Token]) -> Node:
+        keyword, _open, field, words, _close = parts
+        return Contains(field, words, keyword.start_pos or 0)
 
-        def contains(self, keyword: Token, _open: Token, field: str, words: Operand, _close: Token) -> Node:
-            return Contains(field, words, keyword.start_pos or 0)
+    def field(self, parts: tuple[Token]) -> str:
+        token = parts[0]
+        return str(token) if token.type in ("FIELD", "CALL_FIELD") else _unquoted(token)
 
-        def field(self, token: Token) -> str:
-            return str(token) if token.type in ("FIELD", "CALL_FIELD") else _unquoted(token)
+    call_field = existing = field
 
-        call_field = field
-        existing = field
+    def value(self, parts: tuple[Token]) -> Operand:
+        token = parts[0]
+        if token.type == "PARAM":
+            return _parameter(token)
+        if token.type in ("SINGLE_QUOTED", "DOUBLE_QUOTED"):
+            return value_of(_unquoted(token), token.start_pos or 0)
+        # Quotes at the end of a bare value were never part of it in the original either: size = 5"
+        return value_of(str(token).rstrip("'\""), token.start_pos or 0)
 
-        def value(self, token: Token) -> Operand:
-            if token.type == "PARAM":
-                return _parameter(token)
-            if token.type in ("SINGLE_QUOTED", "DOUBLE_QUOTED"):
-                return value_of(_unquoted(token), token.start_pos or 0)
-            # Quotes at the end of a bare value were never part of it in the original either: size = 5"
-            return value_of(str(token).rstrip("'\""), token.start_pos or 0)
+    bound = item = value
 
-        bound = value
-        item = value
 
-    return TreeBuilder()
+def _negated_if(kind: str, keyword: Token, node: Node) -> Node:
+    return Not(node) if keyword.type == kind else node
 
 
 def _parameter(token: Token) -> Param:

@@ -33,6 +33,7 @@ __all__ = ["MAX_DEPTH", "make_plan", "simplify"]
 MAX_DEPTH: Final = 300
 _NO_PARAMS: Final[Mapping[str, object]] = {}
 _SHOWN_VALUES: Final = 5
+_OPERATORS: Final = ("=", "!=", "<", "<=", ">", ">=")
 
 Condition = Compare | Between | In | Like | Exists | IsNull
 
@@ -52,12 +53,12 @@ def make_plan(node: Node, text: str = "") -> Plan:
     FilterError
         The tree is too deep, or asks for something that has no meaning.
     """
-    _check_depth(node)
+    _check(node)
     root = _step(simplify(node), text)
     return Plan(root, root.is_bound())
 
 
-def _check_depth(node: Node) -> None:
+def _check(node: Node) -> None:
     pending: list[tuple[Node, int]] = [(node, 1)]
     while pending:
         current, depth = pending.pop()
@@ -71,6 +72,8 @@ def _check_depth(node: Node) -> None:
             pending.append((current.operand, depth + 1))
         elif not isinstance(current, Condition | Contains):
             raise FilterError(f"expected a filter, got {type(current).__name__}")
+        elif isinstance(current, Compare) and current.operator not in _OPERATORS:
+            raise FilterError(f"expected one of {' '.join(_OPERATORS)}, got {current.operator!r}")
 
 
 def simplify(node: Node, negated: bool = False) -> Node:
