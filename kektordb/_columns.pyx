@@ -48,7 +48,7 @@ cdef enum:
     N_MARKS
 
 cdef enum:
-    # Objects deeper than this are stored but not indexed; the walk over them recurses.
+    # Objects deeper than this are not indexed, since the walk over them recurses; metadata is refused long before.
     MAX_NESTING = 64
     # Terms that may lie outside the sorted order: comparing each costs less than sorting again after each write.
     MIN_UNSORTED = 1024

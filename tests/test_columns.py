@@ -31,8 +31,8 @@ VALUES = st.recursive(
     max_leaves=4,
 )
 ROWS = st.dictionaries(st.sampled_from(FIELDS), VALUES, max_size=3)
-# What happens to one of 70 slots: new metadata in place of the old, or none.
-EVENTS = st.lists(st.tuples(st.integers(0, 69), ROWS | st.none()), max_size=30)
+# What happens to one of 70 slots: new metadata for the old, or none. Few slots, so that most events meet others.
+EVENTS = st.lists(st.tuples(st.sampled_from([0, 1, 2, 62, 63, 64, 69]), ROWS | st.none()), max_size=30)
 
 CONSTANTS = st.sampled_from([value_of(text) for text in [*TEXTS, "TRUE", "-3", "2.5", "Inf", "-inf", "abc"]]) | (
     st.sampled_from([value_of_python(number) for number in [*NUMBERS, 10**30, -(10**300) - 1, 2**64, 0.1]])
@@ -141,7 +141,7 @@ def test_a_frozen_view_is_not_moved_by_later_writes(
 
 
 @settings(max_examples=60, deadline=None)
-@given(EVENTS, EVENTS, st.sets(st.integers(0, 69)), FILTERS, st.sampled_from([2, 4096]))
+@given(EVENTS, EVENTS, st.sets(st.sampled_from([0, 1, 2, 62, 63, 64, 69])), FILTERS, st.sampled_from([2, 4096]))
 def test_rebuild_forgets_the_dead_and_nothing_else(
     before: list[tuple[int, dict[str, Any] | None]],
     after: list[tuple[int, dict[str, Any] | None]],
