@@ -93,7 +93,11 @@ def test_an_id_can_be_added_again_after_it_was_deleted(tmp_path: Path, saved: bo
 
 def test_lists_in_metadata_do_not_stop_saving(tmp_path: Path) -> None:
     """In the original a list or an object in the metadata made every later snapshot fail."""
-    metadata: dict[str, Any] = {"tags": ["red", "new"], "size": {"w": 1, "h": [2, 3.5]}, "mixed": [1, "a", True, None, []]}
+    metadata: dict[str, Any] = {
+        "tags": ["red", "new"],
+        "size": {"w": 1, "h": [2, 3.5]},
+        "mixed": [1, "a", True, None, []],
+    }
     with kektordb.open(tmp_path / "db") as db:
         db.create_index("items").add("a", [1.0, 2.0], metadata)
         db.save()
