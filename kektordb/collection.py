@@ -52,16 +52,25 @@ class Collection:
         self.alive = Bitmap(0)
         self.n_alive = 0
         self.graph: Graph | None = None
+        # Has the memory for the first rows of an index without dimension; a write that is refused decides none.
+        self._reserved: Graph | None = None
         if config.dim:
-            self._graph_for(config.dim)
+            self._decide(config.dim)
 
     def _graph_for(self, dim: int) -> Graph:
-        """Return the graph; the first vector decides the dimension of an index without one."""
-        if self.graph is None:
+        """Return the graph, or the one that there will be when the first rows have `dim` dimensions."""
+        if self.graph is not None:
+            return self.graph
+        if self._reserved is None or self._reserved.vectors.dim != dim:
             config = self.config
-            self.dim = dim
-            self.graph = Graph(Vectors(dim, config.metric), config.m, config.ef_construction, config.seed)
-        return self.graph
+            self._reserved = Graph(Vectors(dim, config.metric), config.m, config.ef_construction, config.seed)
+        return self._reserved
+
+    def _decide(self, dim: int) -> Graph:
+        """Return the graph; the first rows decide the dimension of an index without one."""
+        graph = self._graph_for(dim)
+        self.graph, self.dim, self._reserved = graph, dim, None
+        return graph
 
     def __len__(self) -> int:
         return self.n_alive
@@ -91,11 +100,11 @@ class Collection:
 
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
-        graph = self._graph_for(operation.vectors.shape[1])
         total = len(operation.ids)
         for start in range(0, total, SLICE):
             stop = min(start + SLICE, total)
             with self.lock.write:
+                graph = self._decide(operation.vectors.shape[1])
                 first = graph.append(operation.vectors[start:stop])
                 self.alive.resize(first + stop - start)
                 self._put_metadata(first, operation.metadata[start:stop])
@@ -169,6 +178,7 @@ class Collection:
             graph = self.graph
             if graph is None:
                 return Results([], np.empty(0, np.float32), is_product)
+            self._check_dim(graph, query.shape[0])
             allowed, n_allowed = None, self.n_alive
             if plan is not None:
                 allowed = plan.run(self.columns, len(graph), params)
@@ -182,6 +192,11 @@ class Collection:
             return self._results(slots, distances, include)
         finally:
             lock.release_read()
+
+    def _check_dim(self, graph: Graph, dim: int) -> None:
+        # Again, under the lock: the first item may have come in since the call began.
+        if dim != graph.vectors.dim:
+            raise VectorError(f"expected {graph.vectors.dim} dimensions, got {dim}")
 
     def _results(
         self, slots: npt.NDArray[np.uint32], distances: npt.NDArray[np.float32], include: frozenset[str]
@@ -212,6 +227,7 @@ class Collection:
             graph = self.graph
             if graph is None:
                 return [Results([], np.empty(0, np.float32), self.config.metric == "dot") for _ in queries]
+            self._check_dim(graph, queries.shape[1])
             allowed = None
             if plan is not None:
                 allowed = plan.run(self.columns, len(graph), params)
@@ -333,7 +349,7 @@ class Collection:
         n = 0
         if meta["graph"] is not None:
             n = meta["graph"]["n"]
-            collection._graph_for(meta["dim"]).load(meta["graph"], reader)
+            collection._decide(meta["dim"]).load(meta["graph"], reader)
         collection.alive = Bitmap.from_bytes(reader.read("alive"), n)
         collection.n_alive = collection.alive.count()
         collection.ids.load("ids", reader, n)

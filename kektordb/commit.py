@@ -17,7 +17,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -39,7 +39,7 @@ from kektordb.state import State
 if TYPE_CHECKING:
     from kektordb.storage import Store
 
-__all__ = ["Build", "Commits", "Pending"]
+__all__ = ["Build", "Commits", "Exclusive", "Pending"]
 
 Build = Callable[["Pending"], Operation | None]
 
@@ -53,19 +53,58 @@ class Unsettled(Exception):
     """A write cannot be checked before the pending operations are applied."""
 
 
+class Exclusive:
+    """A lock that tells a thread which holds it already, rather than letting it wait for itself for ever.
+
+    Parameters
+    ----------
+    why : str
+        What to tell it.
+    """
+
+    __slots__ = ("_holder", "_lock", "_why")
+
+    def __init__(self, why: str) -> None:
+        self._why = why
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    def __enter__(self) -> None:
+        self.refuse_holder()
+        self._lock.acquire()
+        self._holder = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        self._holder = None
+        self._lock.release()
+
+    def refuse_holder(self) -> None:
+        """Raise ConfigError when the calling thread holds the lock."""
+        if self._holder == threading.get_ident():
+            raise ConfigError(self._why)
+
+
 class Pending:
-    """The items of the state as they will be when the accepted operations are applied."""
+    """The items of the state as they will be when the accepted operations are applied.
 
-    __slots__ = ("_dims", "_items", "state")
+    Parameters
+    ----------
+    state : State
+    in_batch : bool
+        They are applied only when the caller's batch ends.
+    """
 
-    def __init__(self, state: State) -> None:
+    __slots__ = ("_dims", "_in_batch", "_items", "state")
+
+    def __init__(self, state: State, in_batch: bool = False) -> None:
         self.state = state
+        self._in_batch = in_batch
         self._items: dict[tuple[int, str], bytes | None] = {}
         self._dims: dict[int, int] = {}
 
     def settle(self) -> None:
-        """Say that a write needs the state itself. Raises Unsettled when operations on items are pending."""
-        if self._items:
+        """Say that a write needs the state itself. Raises Unsettled when operations on items may be pending."""
+        if self._items or self._in_batch:
             raise Unsettled
 
     def note(self, operation: Operation) -> None:
@@ -123,7 +162,7 @@ class Commits:
     """
 
     def __init__(self, state: State, store: Store | None, share_syncs: bool) -> None:
-        self.lock = threading.Lock()
+        self.lock = Exclusive("expected this call outside of db.batch() and of the progress function of a write")
         self.n_changes = 0
         self.apply_s = 0.0
         self._state = state
@@ -141,6 +180,7 @@ class Commits:
         batch = self._batch
         if batch is not None and batch.thread == threading.get_ident():
             return batch.add(build)
+        self.lock.refuse_holder()
         write = _Write(build, n_threads, step)
         self._queue.append(write)
         with _Uninterrupted(), self.lock:
@@ -150,16 +190,18 @@ class Commits:
             raise write.error
         return write.operation
 
+    def require_applied(self) -> None:
+        """Raise StorageFailed when the log is ahead of memory: no snapshot and no write may pretend otherwise."""
+        if self._unfinished:
+            raise StorageFailed("a write was interrupted after it was logged; open the database again: nothing is lost")
+
     def _lead(self) -> None:
         writes = []
         while self._queue:
             writes.append(self._queue.popleft())
         try:
-            if self._unfinished:
-                raise StorageFailed(
-                    "a write was interrupted after it was logged; open the database again: nothing is lost"
-                )
             if self._share_syncs:
+                self.require_applied()
                 self._lead_shared(writes)
             else:
                 for write in writes:
@@ -172,13 +214,14 @@ class Commits:
 
     def _lead_one(self, write: _Write) -> None:
         try:
+            self.require_applied()
             write.operation = write.build(Pending(self._state))
             if write.operation is not None:
                 self._append(write.operation)
                 self._make_durable()
                 self._apply(write)
                 self._unfinished = False
-        except (KektorError, MemoryError) as error:
+        except Exception as error:  # belongs to the caller of this write, not to the one that leads
             write.error = error
         write.done = True
 
@@ -196,8 +239,8 @@ class Commits:
                 if operation is None:
                     write.done = True
                     continue
-                self._append(operation)
-            except (KektorError, MemoryError) as error:
+                self._append(operation, [other.operation for other in appended if other.operation is not None])
+            except Exception as error:  # as in _lead_one
                 write.error = error
                 write.done = True
                 continue
@@ -226,9 +269,12 @@ class Commits:
             write.done = True
         self._unfinished = False
 
-    def _append(self, operation: Operation) -> None:
-        """Step 2 for a checked operation. From here until it is applied the log is ahead of memory."""
-        self._state.reserve(operation)
+    def _append(self, operation: Operation, waiting: Sequence[Operation] = ()) -> None:
+        """Step 2 for a checked operation. From here until it is applied the log is ahead of memory.
+
+        Those that wait to be applied need their memory beside it.
+        """
+        self._state.reserve(Group((*waiting, operation)) if waiting else operation)
         if self._store is not None:
             self._store.append(*encode(operation))
         self._unfinished = True
@@ -256,8 +302,8 @@ class Commits:
         """Collect the writes of this thread from now on; other threads wait until the batch ends."""
         if self._batch is not None and self._batch.thread == threading.get_ident():
             raise ConfigError("expected one batch at a time, got db.batch() inside db.batch()")
-        self.lock.acquire()
-        self._batch = _Batch(Pending(self._state))
+        self.lock.__enter__()
+        self._batch = _Batch(Pending(self._state, in_batch=True))
 
     def end_batch(self, keep: bool) -> None:
         """Let the collected writes happen as one, or forget them."""
@@ -273,7 +319,7 @@ class Commits:
                     raise write.error
         finally:
             self._batch = None
-            self.lock.release()
+            self.lock.__exit__()
 
 
 class _Uninterrupted:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
 import weakref
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from kektordb.collection import Step
-from kektordb.commit import Build, Commits, Pending
+from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.errors import (
     ConfigError,
     DatabaseClosed,
@@ -25,7 +24,7 @@ from kektordb.index import Index, n_cores
 from kektordb.kv import KeyValue, KeyValueView
 from kektordb.maintenance import Autosave, parse_policies
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
-from kektordb.progress import Progress, show
+from kektordb.progress import Progress, check_progress, show
 from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
 from kektordb.validation import check_name, check_threads, index_config
@@ -56,7 +55,7 @@ class Database:
         self._state = state
         self._read_only = read_only
         self._commits = Commits(state, store, share_syncs)
-        self._save_lock = threading.Lock()
+        self._save_lock = Exclusive("expected this call outside of the progress function of a save")
         self._gone: KektorError | None = None
         self._autosave = autosave
         self._kv_view = KeyValueView(self)
@@ -111,6 +110,8 @@ class Database:
         """
         if isinstance(self._gone, ForkedHandle):
             return
+        self._save_lock.refuse_holder()
+        self._commits.lock.refuse_holder()
         if self._autosave is not None:
             self._autosave.stop()
         with self._save_lock, self._commits.lock:
@@ -254,8 +255,9 @@ class Database:
     def sync(self) -> None:
         """Make everything written so far durable, whatever the policy. Raises StorageFailed."""
         self._live()
-        if self._store is not None and not self._read_only:
-            with self._commits.lock:
+        with self._commits.lock:
+            self._live()
+            if self._store is not None and not self._read_only:
                 self._store.sync_now()
 
     def save(self, *, progress: Progress = False) -> SaveReport | None:
@@ -281,6 +283,8 @@ class Database:
         self._live()
         if self._read_only:
             raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        check_progress(progress)
+        self._commits.lock.refuse_holder()
         store = self._store
         if store is None:
             return None
@@ -288,6 +292,7 @@ class Database:
             # 1. Under the commit lock, shortly: start a new log and freeze a view of the state.
             with self._commits.lock:
                 self._live()
+                self._commits.require_applied()
                 n_changes, apply_s = self._commits.n_changes, self._commits.apply_s
                 ticket = store.begin_save()
                 frozen = self._state.freeze()
@@ -298,12 +303,12 @@ class Database:
                     report = store.write_snapshot(
                         ticket, frozen.meta, frozen.sections, None if step is None else lambda done, _: step(done)
                     )
+                    with self._commits.lock:
+                        self._commits.n_changes -= n_changes
+                        self._commits.apply_s -= apply_s
             finally:
                 with self._commits.lock:
                     frozen.thaw()
-            with self._commits.lock:
-                self._commits.n_changes -= n_changes
-                self._commits.apply_s -= apply_s
         return report
 
     def rewrite_aof(self, *, progress: Progress = False) -> SaveReport | None:

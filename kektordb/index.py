@@ -14,7 +14,7 @@ from kektordb._vectors import Vectors
 from kektordb.collection import Collection
 from kektordb.errors import ConfigError, IdError, IndexNotFound, ItemExists, ItemNotFound, MetadataError, VectorError
 from kektordb.operations import DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
-from kektordb.progress import Progress, show
+from kektordb.progress import Progress, check_progress, show
 from kektordb.query import Explanation, Filter
 from kektordb.results import Item, Results
 from kektordb.validation import as_query, as_rows, check_id, check_ids, check_include, check_positive, check_threads
@@ -154,10 +154,13 @@ class Index:
         collection = self._collection()
         checked = check_ids(ids)
         rows = as_rows(vectors, len(checked), collection.dim)
+        check_progress(progress)
         if n_threads is not None:
             n_threads = check_threads(n_threads)
         if metadata is None:
             metadata = [None] * len(checked)
+        elif isinstance(metadata, str | bytes | Mapping) or not isinstance(metadata, Sequence | np.ndarray):
+            raise MetadataError(f"expected a sequence of metadata, one for each id, got {type(metadata).__name__}")
         elif len(metadata) != len(checked):
             raise MetadataError(f"expected {len(checked)} metadata, one for each id, got {len(metadata)}")
         if checked:
@@ -173,9 +176,12 @@ class Index:
         n_threads: int | None = None,
         progress: Progress = False,
     ) -> None:
-        vectors = (
-            Vectors(rows.shape[1], collection.config.metric) if collection.graph is None else collection.graph.vectors
-        )
+        graph = collection.graph
+        # The first item, with another dimension, may come in meanwhile: that is for `build` to see.
+        if graph is not None and graph.vectors.dim == rows.shape[1]:
+            vectors = graph.vectors
+        else:
+            vectors = Vectors(rows.shape[1], collection.config.metric)
         prepared, bad = vectors.prepare_rows(rows)
         if bad >= 0:
             raise VectorError(collection.refused(f"vector of id {ids[bad]!r}"))

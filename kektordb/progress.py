@@ -6,10 +6,18 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["Progress", "show"]
+from kektordb.errors import ConfigError
+
+__all__ = ["Progress", "check_progress", "show"]
 
 # False for nothing, True for a bar on stderr, or a function of (done, total).
 Progress = bool | Callable[[int, int], None]
+
+
+def check_progress(progress: object) -> None:
+    """Raise ConfigError unless `progress` is of type `Progress`; None counts as False."""
+    if progress is not None and not isinstance(progress, bool) and not callable(progress):
+        raise ConfigError(f"expected progress to be True, False or a function of (done, total), got {progress!r:.80}")
 
 
 @contextmanager
