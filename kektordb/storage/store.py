@@ -196,6 +196,7 @@ class Store:
             seq = log.append(type, parts)
         except StorageFailed as failure:
             self._syncer.fail(failure)
+            self._syncer.take_back_refused()
             raise
         self._syncer.check()  # the log may have been cut back by a failed sync meanwhile
         return seq

@@ -93,6 +93,16 @@ class Syncer:
         if self.failure is None:
             self.failure = failure
 
+    def take_back_refused(self) -> None:
+        """Under ``always``, after a failure, cut off what no sync covers; only for the one that appends and syncs.
+
+        The callers of these records will see an error: they should not be there after the next open.
+        """
+        log = self._log
+        if self._policy == "always" and log is not None:
+            with contextlib.suppress(OSError):
+                log.file.truncate(log.synced[1])
+
     def close(self) -> None:
         """Stop the background thread and close the log, without a last sync."""
         self._stop.set()
@@ -112,10 +122,7 @@ class Syncer:
         except OSError as error:
             failure = StorageFailed(f"{log.path} could not be made durable ({error.strerror or error})")
             self.fail(failure)
-            if self._policy == "always":
-                # The callers of these records will see an error: they should not be there after the next open.
-                with contextlib.suppress(OSError):
-                    log.file.truncate(log.synced[1])
+            self.take_back_refused()
             raise failure from error
         finally:
             self._started_at = None
