@@ -27,7 +27,7 @@ from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, Pu
 from kektordb.progress import Progress, check_progress, show
 from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
-from kektordb.validation import check_name, check_threads, index_config
+from kektordb.validation import check_name, check_path, check_threads, index_config
 
 __all__ = ["Database", "open"]
 
@@ -78,6 +78,7 @@ class Database:
         backend: Backend | None = None,
     ) -> Database:
         """Open a database, or make a new one; see `kektordb.open`. All files go through `backend`, for tests."""
+        path = check_path(path)
         if sync not in SYNC_POLICIES:
             raise ConfigError(f"expected sync to be one of {', '.join(SYNC_POLICIES)}, got {sync!r:.80}")
         if recover not in (None, "prefix"):
@@ -86,7 +87,7 @@ class Database:
         policies = parse_policies(autosave, aof_rewrite_percentage)
         if path == ":memory:":
             return Database(":memory:", None, state, read_only, False, None)
-        store = Store.open(os.fspath(path), sync=sync, read_only=read_only, recover=recover, backend=backend)
+        store = Store.open(path, sync=sync, read_only=read_only, recover=recover, backend=backend)
         try:
             if store.snapshot is not None:
                 state.load(store.snapshot.meta, store.snapshot)
@@ -96,9 +97,7 @@ class Database:
         except BaseException:
             store.close()
             raise
-        database = Database(
-            os.fspath(path), store, state, read_only, sync == "always", None if read_only else Autosave(policies)
-        )
+        database = Database(path, store, state, read_only, sync == "always", None if read_only else Autosave(policies))
         # What was replayed would be replayed again: it counts for the next save.
         database._commits.apply_s = replay_s
         return database
@@ -210,7 +209,8 @@ class Database:
         return self.index(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._live().numbers
+        numbers = self._live().numbers
+        return isinstance(name, str) and name in numbers
 
     def __iter__(self) -> Iterator[str]:
         """Iterate over the names of the indexes, sorted."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,7 +17,16 @@ from kektordb.operations import DeleteItems, IndexConfig, Operation, PutItems, P
 from kektordb.progress import Progress, check_progress, show
 from kektordb.query import Explanation, Filter
 from kektordb.results import Item, Results
-from kektordb.validation import as_query, as_rows, check_id, check_ids, check_include, check_positive, check_threads
+from kektordb.validation import (
+    as_query,
+    as_row,
+    as_rows,
+    check_id,
+    check_ids,
+    check_include,
+    check_positive,
+    check_threads,
+)
 
 if TYPE_CHECKING:
     from kektordb.commit import Pending
@@ -95,9 +104,7 @@ class Index:
 
     def _put_one(self, id: str, vector: npt.ArrayLike, metadata: Metadata | None, replace: bool) -> None:
         collection = self._collection()
-        row = as_query(vector, collection.dim)
-        if row.shape[0] == 0:
-            raise VectorError("expected at least 1 dimension, got 0")
+        row = as_row(vector, collection.dim)
         self._put(collection, [check_id(id)], row[None, :], [metadata], replace)
 
     def add_batch(
@@ -365,8 +372,8 @@ class Index:
 
     def get_many(self, ids: Sequence[str]) -> list[Item | None]:
         """Return the items of these ids in their order; None for each that is not there."""
-        if isinstance(ids, str):
-            raise IdError(f"expected a sequence of ids, got the string {ids!r:.80}")
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise IdError(f"expected a sequence of ids, got {type(ids).__name__} {ids!r:.80}")
         return self._collection().items([check_id(id) for id in ids])
 
     def __getitem__(self, id: str) -> Item:

@@ -57,6 +57,8 @@ class SavePolicies:
 def parse_policies(autosave: str | Sequence[str], log_percentage: int) -> SavePolicies:
     """Read pairs such as ``"60 1000"``. Raises ConfigError."""
     pairs = []
+    if not isinstance(autosave, str | Sequence):
+        raise ConfigError(f"expected autosave as a string or several, got {autosave!r:.80}")
     for text in [autosave] if isinstance(autosave, str) else autosave:
         if isinstance(text, str) and not text.strip():
             continue

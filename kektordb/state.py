@@ -93,9 +93,9 @@ class State:
 
     def collection(self, name: str) -> Collection:
         """Return the index of this name. Raises IndexNotFound."""
-        number = self.numbers.get(name)
+        number = self.numbers.get(name) if isinstance(name, str) else None
         if number is None:
-            raise IndexNotFound(f"expected the name of an index, got {name!r}; there are {sorted(self.numbers)}")
+            raise IndexNotFound(f"expected the name of an index, got {name!r:.80}; there are {sorted(self.numbers)}")
         return self.collections[number]
 
     # ------------------------------------------------------------------------------------------------------ applying

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,11 +15,13 @@ from kektordb.operations import IndexConfig
 
 __all__ = [
     "as_query",
+    "as_row",
     "as_rows",
     "check_id",
     "check_ids",
     "check_include",
     "check_name",
+    "check_path",
     "check_positive",
     "check_threads",
     "index_config",
@@ -80,6 +83,16 @@ def check_name(name: object) -> str:
     return name
 
 
+def check_path(path: object) -> str:
+    """Return the path of a database. Raises ConfigError."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"expected the path of a database, got {type(path).__name__} {path!r:.80}")
+    text = os.fsdecode(path)
+    if not text or "\0" in text:
+        raise ConfigError(f"expected the path of a database, got {text!r:.80}")
+    return text
+
+
 def _integer(value: object, name: str, low: int, high: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int | np.integer) or not low <= value <= high:
         raise ConfigError(f"expected {name} to be an integer from {low} to {high}, got {value!r:.80}")
@@ -100,9 +113,13 @@ def check_threads(n_threads: object) -> int:
 
 def check_include(include: Sequence[str]) -> frozenset[str]:
     """Return what a hit shall hold. Raises ConfigError."""
-    if isinstance(include, str) or not INCLUDES.issuperset(include):
+    try:
+        wanted = frozenset(include)
+    except TypeError:
+        wanted = frozenset({""})
+    if isinstance(include, str) or not wanted <= INCLUDES:
         raise ConfigError(f"expected include to be a sequence of {sorted(INCLUDES)}, got {include!r:.80}")
-    return frozenset(include)
+    return wanted
 
 
 def index_config(metric: str, dim: int | None, m: int, ef_construction: int, seed: int) -> IndexConfig:
@@ -129,7 +146,7 @@ def _as_float32(values: Any, what: str) -> npt.NDArray[np.float32]:
     if array.dtype.kind not in "fiu":
         raise VectorError(f"expected {what} of floats or integers, got dtype {array.dtype}")
     with np.errstate(over="ignore"):  # what does not fit becomes Inf, and Inf is refused with its row
-        return np.ascontiguousarray(array, dtype=np.float32)
+        return np.asarray(array, dtype=np.float32, order="C")
 
 
 def as_query(vector: Any, dim: int) -> npt.NDArray[np.float32]:
@@ -140,6 +157,18 @@ def as_query(vector: Any, dim: int) -> npt.NDArray[np.float32]:
     if dim and query.shape[0] != dim:
         raise VectorError(f"expected {dim} dimensions, got {query.shape[0]}")
     return query
+
+
+def as_row(vector: Any, dim: int) -> npt.NDArray[np.float32]:
+    """Return a vector that may be stored, as float32 (dim,); `dim` 0 takes any dimension. Raises VectorError."""
+    row = as_query(vector, dim)
+    _check_dim(row.shape[0])
+    return row
+
+
+def _check_dim(dim: int) -> None:
+    if not 1 <= dim <= MAX_DIM:
+        raise VectorError(f"expected 1 to {MAX_DIM} dimensions, got {dim}")
 
 
 def as_rows(vectors: Any, n: int | None, dim: int) -> npt.NDArray[np.float32]:
@@ -153,6 +182,5 @@ def as_rows(vectors: Any, n: int | None, dim: int) -> npt.NDArray[np.float32]:
         raise VectorError(f"expected {n} vectors, one for each id, got {rows.shape[0]}")
     if dim and rows.shape[1] != dim:
         raise VectorError(f"expected {dim} dimensions, got {rows.shape[1]}")
-    if not 1 <= rows.shape[1] <= MAX_DIM:
-        raise VectorError(f"expected 1 to {MAX_DIM} dimensions, got {rows.shape[1]}")
+    _check_dim(rows.shape[1])
     return rows
