@@ -18,7 +18,7 @@ cdef enum:
 cdef uint64_t EMPTY = <uint64_t>-1
 
 # When is reading all allowed rows cheaper than walking the graph? Chosen by benchmarks/filters.py (see
-# docs/decisions/filtered-search.md): a walk costs WALK_NS per unit of ef and grows by n / allowed; a scan costs
+# docs/decisions/0003-filtered-search.md): a walk costs WALK_NS per unit of ef and grows by n / allowed; a scan costs
 # SCAN_NS and SCAN_LINE_NS per cache line of a row.
 cdef double WALK_NS = 450
 cdef double SCAN_NS = 4
