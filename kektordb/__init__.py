@@ -28,8 +28,9 @@ def build_info() -> dict[str, Any]:
     Returns
     -------
     dict
-        ``version``, ``isa`` (kernel set: ``v2``, ``v3``, ``v4``; ``KEKTORDB_ISA`` asks for a lower one), ``openmp``
-        (whether batches use threads), ``compiler``.
+        ``version``, ``isa`` (kernel set: ``v2``, ``v3``, ``v4`` as in x86-64-v2, and ``v2`` for the baseline of other
+        machines; the environment variable ``KEKTORDB_ISA`` asks for a lower one), ``openmp`` (whether batches use
+        threads), ``compiler``.
     """
     return {
         "version": __version__,

@@ -105,6 +105,8 @@ class Database:
     def close(self) -> None:
         """Make everything durable and let go of the files; calls after this raise DatabaseClosed. May be called twice.
 
+        It does not save: what came after the last save is replayed from the log at the next open.
+
         Raises StorageFailed when the last sync fails; the database is closed all the same.
         """
         if isinstance(self._gone, ForkedHandle):
@@ -239,7 +241,8 @@ class Database:
         """Make the writes of a ``with`` block one: all or none happen, when the block ends.
 
         An error in the block forgets them all. Reads in the block see the database as it was before. Other writers
-        wait; indexes cannot be created or dropped in it.
+        wait; indexes cannot be created or dropped in it. All or none holds for errors and crashes: readers in other
+        threads may see a part while it is applied.
         """
         self._live()
         if self._read_only:
@@ -268,7 +271,7 @@ class Database:
         Parameters
         ----------
         progress : bool or callable
-            True shows a bar; a function is called with (done, total) bytes.
+            True shows a bar; a function is called with (done, total) bytes. It must not save or close the database.
 
         Returns
         -------
@@ -382,20 +385,23 @@ def open(
     Parameters
     ----------
     path : str or path
-        A directory, or ``":memory:"`` for a database without files. With `read_only` also a backup file.
+        A directory, or ``":memory:"`` for a database without files. With `read_only` also a single file that holds a
+        whole snapshot.
     sync : str
         When a write is made durable against loss of power (a write survives the end of the process in any case):
         ``"always"`` before the call returns, ``"everysec"`` within a second or two, ``"no"`` at close, save and
         `Database.sync`.
     read_only : bool
-        Look at what is there without a lock and without changing a file; writes raise ReadOnlyDatabase.
+        Look at what is there now, without a lock and without changing a file; writes raise ReadOnlyDatabase. What a
+        writer does afterwards is not seen.
     recover : str, optional
         ``"prefix"`` accepts the loss of what follows a damaged record of the log. Without it damage is CorruptLog.
     autosave : str or sequence of str
         ``"60 1000"``: a snapshot is written in the background when 60 seconds have passed and 1,000 changes were made
         since the last one. Several pairs may be given; ``""`` is for none.
     aof_rewrite_percentage : int
-        A snapshot is also written when the log is larger than 64 MiB and than this share of the snapshot; 0 for never.
+        A snapshot is also written when the log is larger than 64 MiB and than this percentage of the snapshot, or would
+        take more than 5 seconds to replay; 0 for never.
     n_threads : int, optional
         Threads that build graphs; all cores by default.
 

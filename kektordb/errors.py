@@ -3,7 +3,7 @@
 ::
 
     KektorError
-    ├── ConfigError (ValueError)      unknown metric, precision, language; bad option
+    ├── ConfigError (ValueError)      unknown metric; bad option, index name, key or value of the key-value store
     ├── VectorError (ValueError)      wrong dimension, NaN or Inf, wrong dtype
     ├── MetadataError (ValueError)    metadata that is not a JSON object
     ├── IdError (ValueError)          an id that is no string of 1 to 1,024 bytes, or twice in one batch
@@ -53,7 +53,7 @@ class KektorError(Exception):
 
 
 class ConfigError(KektorError, ValueError):
-    """An option has an unknown or impossible value."""
+    """An option, an index name, or a key or value of the key-value store is unknown or impossible."""
 
 
 class VectorError(KektorError, ValueError):

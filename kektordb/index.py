@@ -116,7 +116,9 @@ class Index:
         n_threads: int | None = None,
         progress: Progress = False,
     ) -> None:
-        """Add many items, all or none.
+        """Add many items: all of them, or none after an error or a crash.
+
+        They become visible in slices while the call runs. Ctrl-C takes effect when all are in.
 
         Parameters
         ----------
@@ -126,9 +128,10 @@ class Index:
         metadata : sequence of dict or None, optional
             One for each id.
         n_threads : int, optional
-            Threads that build the graph; all cores by default. One thread makes the same graph each time.
+            Threads that build the graph; as many as the database was opened with (all cores) by default. One thread
+            makes the same graph each time.
         progress : bool or callable
-            True shows a bar; a function is called with (done, total) items.
+            True shows a bar; a function is called with (done, total) items. It must not write to the database.
 
         Raises
         ------
@@ -146,7 +149,7 @@ class Index:
         n_threads: int | None = None,
         progress: Progress = False,
     ) -> None:
-        """Add or replace many items, all or none; see `add_batch`."""
+        """Add or replace many items: all of them, or none; see `add_batch`."""
         self._put_many(ids, vectors, metadata, n_threads, progress, replace=True)
 
     def _put_many(
@@ -267,7 +270,7 @@ class Index:
         ----------
         id : str
         metadata : dict
-            Its keys are set, the other keys of the item stay.
+            Its keys are set, the other keys of the item stay. Only the outermost keys count: a nested object is replaced.
         replace : bool
             The whole metadata becomes `metadata` instead.
 
@@ -357,6 +360,11 @@ class Index:
         -------
         list of Results
             One for each query.
+
+        Raises
+        ------
+        VectorError, FilterError, ConfigError
+            Also when one query alone holds NaN or Inf.
         """
         collection = self._collection()
         queries = as_rows(vectors, None, collection.dim)

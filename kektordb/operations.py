@@ -43,9 +43,9 @@ class IndexConfig:
     metric : str
         ``cosine``, ``euclidean`` or ``dot``.
     dim : int
-        Components of a vector; 0 until the first vector decides.
+        Components of a vector; 0 when it was left to the first vector, and stays so.
     m, ef_construction : int
-        Links per row of the graph, and candidates while a row is inserted.
+        Links of a row above level 0 of the graph (twice as many on it), and candidates while a row is inserted.
     seed : int
         Of the graph's levels.
     """
