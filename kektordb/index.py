@@ -270,7 +270,7 @@ class Index:
         ----------
         id : str
         metadata : dict
-            Its keys are set, the other keys of the item stay. Only the outermost keys count: a nested object is replaced.
+            Its keys are set, the other keys of the item stay. A nested object is replaced as a whole.
         replace : bool
             The whole metadata becomes `metadata` instead.
 
