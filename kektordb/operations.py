@@ -62,8 +62,11 @@ class IndexConfig:
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> IndexConfig:
-        """Make a configuration of stored options; what an older version did not know keeps its default."""
-        return cls(**{name: options[name] for name in cls.__slots__ if name in options})
+        """Make a configuration of stored options; what an older version did not know keeps its default.
+
+        Raises msgspec.ValidationError when one is of another type.
+        """
+        return msgspec.convert(options, cls)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,15 @@ Operation = CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | Put
 _CREATE_INDEX, _DROP_INDEX, _PUT_ITEMS, _DELETE_ITEMS, _PUT_METADATA, _PUT_KEY, _DELETE_KEY, _GROUP = range(1, 9)
 
 _pack = msgspec.msgpack.Encoder().encode
-_unpack = msgspec.msgpack.Decoder().decode
+# What each payload must be: a field of another type is an error when it is read, not half-way through applying it.
+_unpack_head = msgspec.msgpack.Decoder(tuple[int, int, int, bool, list[str], list[bytes]]).decode
+_unpack_ids = msgspec.msgpack.Decoder(tuple[int, list[str]]).decode
+_unpack_metadata = msgspec.msgpack.Decoder(tuple[int, str, bytes]).decode
+_unpack_pair = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
+_unpack_key = msgspec.msgpack.Decoder(str).decode
+_unpack_index = msgspec.msgpack.Decoder(tuple[int, str, dict[str, Any]]).decode
+_unpack_number = msgspec.msgpack.Decoder(int).decode
+_unpack_members = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _LENGTH = struct.Struct("<I")
 
 
@@ -187,34 +198,37 @@ def decode(kind: int, payload: Buffer) -> Operation:
     check was right, so that a newer or broken writer made it.
     """
     try:
+        if kind == _GROUP:
+            return Group(tuple(_decode(member, body) for member, body in _unpack_members(payload)))
         return _decode(kind, payload)
-    except (msgspec.DecodeError, ValueError, TypeError, KeyError, struct.error) as error:
+    except (msgspec.DecodeError, ValueError, struct.error) as error:
         raise CorruptLog(f"an operation of type {kind} cannot be read: {error}") from error
 
 
 def _decode(kind: int, payload: Buffer) -> Operation:
     if kind == _PUT_ITEMS:
-        (length,) = _LENGTH.unpack_from(payload)
-        head = memoryview(payload)[_LENGTH.size : _LENGTH.size + length]
-        number, n, dim, replace, ids, metadata = _unpack(head)
-        vectors = np.frombuffer(payload, dtype="<f4", offset=_LENGTH.size + length + -length % 4)
-        if len(ids) != n or len(metadata) != n:
-            raise ValueError(f"expected {n} ids and metadata, got {len(ids)} and {len(metadata)}")
-        return PutItems(number, ids, vectors.reshape(n, dim), metadata, replace)
-    values = _unpack(payload)
+        return _decode_items(payload)
     if kind == _DELETE_ITEMS:
-        return DeleteItems(*values)
+        return DeleteItems(*_unpack_ids(payload))
     if kind == _PUT_METADATA:
-        return PutMetadata(*values)
+        return PutMetadata(*_unpack_metadata(payload))
     if kind == _PUT_KEY:
-        return PutKey(*values)
+        return PutKey(*_unpack_pair(payload))
     if kind == _DELETE_KEY:
-        return DeleteKey(values)
+        return DeleteKey(_unpack_key(payload))
     if kind == _CREATE_INDEX:
-        number, name, options = values
+        number, name, options = _unpack_index(payload)
         return CreateIndex(number, name, IndexConfig.from_dict(options))
     if kind == _DROP_INDEX:
-        return DropIndex(values)
-    if kind == _GROUP:
-        return Group(tuple(_decode(member, body) for member, body in values))
+        return DropIndex(_unpack_number(payload))
     raise ValueError("a type that this version does not know")
+
+
+def _decode_items(payload: Buffer) -> PutItems:
+    (length,) = _LENGTH.unpack_from(payload)
+    head = memoryview(payload)[_LENGTH.size : _LENGTH.size + length]
+    number, n, dim, replace, ids, metadata = _unpack_head(head)
+    if len(ids) != n or len(metadata) != n or n < 1 or dim < 1:
+        raise ValueError(f"expected {n} ids and metadata, got {len(ids)} and {len(metadata)}, of {dim} dimensions")
+    vectors = np.frombuffer(payload, dtype="<f4", offset=_LENGTH.size + length + -length % 4)
+    return PutItems(number, ids, vectors.reshape(n, dim), metadata, replace)
