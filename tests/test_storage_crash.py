@@ -269,3 +269,38 @@ def test_an_append_that_cannot_be_taken_back_stops_writing_for_good():
         database.add(1)
 
     assert Counter(disk.copy()).state == [0]
+
+
+def test_what_an_open_has_shown_does_not_vanish_later():
+    """A writer was killed before it synced; the next one reads its records, and then the power goes."""
+    disk = MemoryBackend()
+    first = Counter(disk, sync="no")
+    for number in range(3):
+        first.add(number)
+    disk.locked.clear()
+
+    second = Counter(disk, sync="no")
+
+    disk.mark("shown")
+    assert second.state == [0, 1, 2]
+    states = [state for state in crash_states(disk.history) if "shown" in state.marks]
+    assert states
+    assert all(Counter(state).state == [0, 1, 2] for state in states)
+
+
+def test_a_save_that_another_one_overtook_keeps_the_later_logs():
+    disk = MemoryBackend()
+    database = Counter(disk)
+    database.add(0)
+    first, frozen = database.store.begin_save(), database.sections()
+    database.add(1)
+    second, frozen_later = database.store.begin_save(), database.sections()
+    database.add(2)
+
+    database.store.write_snapshot(first, b"", frozen, None)
+    assert Counter(disk.copy()).state == [0, 1, 2]
+    database.store.write_snapshot(second, b"", frozen_later, None)
+
+    assert Counter(disk.copy()).state == [0, 1, 2]
+    with pytest.raises(StorageError, match="older"):
+        database.store.write_snapshot(first, b"", frozen, None)
