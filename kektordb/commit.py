@@ -294,7 +294,7 @@ class Commits:
         start = perf_counter()
         self._state.apply(write.operation, write.n_threads, write.step)
         self.apply_s += perf_counter() - start
-        self.n_changes += len(write.operation.ids) if isinstance(write.operation, PutItems) else 1
+        self.n_changes += _n_changes(write.operation)
 
     # ------------------------------------------------------------------------------------------------------- batches
 
@@ -320,6 +320,15 @@ class Commits:
         finally:
             self._batch = None
             self.lock.__exit__()
+
+
+def _n_changes(operation: Operation) -> int:
+    match operation:
+        case PutItems() | DeleteItems():
+            return len(operation.ids)
+        case Group():
+            return sum(map(_n_changes, operation.operations))
+    return 1
 
 
 class _Uninterrupted:

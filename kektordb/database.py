@@ -100,12 +100,14 @@ class Database:
         database = Database(path, store, state, read_only, sync == "always", None if read_only else Autosave(policies))
         # What was replayed would be replayed again: it counts for the next save.
         database._commits.apply_s = replay_s
+        database._commits.n_changes = store.recovery_report.records_replayed
         return database
 
     def close(self) -> None:
         """Make everything durable and let go of the files; calls after this raise DatabaseClosed. May be called twice.
 
-        It does not save: what came after the last save is replayed from the log at the next open.
+        It saves when what came after the last save would take more than a second to replay at the next open, unless
+        `aof_rewrite_percentage` is 0.
 
         Raises StorageFailed when the last sync fails; the database is closed all the same.
         """
@@ -113,8 +115,8 @@ class Database:
             return
         self._save_lock.refuse_holder()
         self._commits.lock.refuse_holder()
-        if self._autosave is not None:
-            self._autosave.stop()
+        if self._autosave is not None and self._gone is None:
+            self._autosave.close(self)
         with self._save_lock, self._commits.lock:
             if self._gone is not None:
                 return

@@ -24,6 +24,8 @@ TICK_S = 1.0
 MIN_LOG_BYTES = 64 << 20
 # Opening shall not replay for longer than this.
 MAX_REPLAY_S = 5.0
+# A close that would leave more than this to be replayed saves first.
+MAX_REPLAY_AFTER_CLOSE_S = 1.0
 # After a save that failed, as on a full disk, the next try waits.
 RETRY_S = 30.0
 
@@ -52,6 +54,10 @@ class SavePolicies:
         if not self.log_percentage:
             return False
         return log_bytes > max(MIN_LOG_BYTES, snapshot_bytes * self.log_percentage // 100) or replay_s > MAX_REPLAY_S
+
+    def is_due_at_close(self, replay_s: float) -> bool:
+        """Tell whether the next open would take long enough for a save to be worth its time."""
+        return self.log_percentage > 0 and replay_s > MAX_REPLAY_AFTER_CLOSE_S
 
 
 def parse_policies(autosave: str | Sequence[str], log_percentage: int) -> SavePolicies:
@@ -118,6 +124,15 @@ class Autosave:
             return False
         self._saved_at = self._clock()
         return True
+
+    def close(self, database: Database) -> None:
+        """Stop looking, and save when much was written: opening shall not build again what was built."""
+        self.stop()
+        if self._policies.is_due_at_close(database._save_stats()[-1]):
+            try:
+                database.save()
+            except KektorError as error:
+                _log.warning("saving %r at close failed, nothing is lost: %s", database, error)
 
     def stop(self) -> None:
         """Stop looking; waits for a save that is under way."""

@@ -85,7 +85,7 @@ class Results(Sequence[Hit]):
     @property
     def scores(self) -> npt.NDArray[np.float32]:
         """Scores, larger is better; float32 (n,)."""
-        return -self.distances if self._is_product else np.reciprocal(self.distances + np.float32(1))
+        return 0 - self.distances if self._is_product else np.reciprocal(self.distances + np.float32(1))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -107,7 +107,7 @@ class Results(Sequence[Hit]):
 
     def _hit(self, i: int) -> Hit:
         distance = float(self.distances[i])
-        score = -distance if self._is_product else 1 / (1 + distance)
+        score = 0 - distance if self._is_product else 1 / (1 + distance)
         metadata = None
         if self._store is not None and self._raw is not None:
             metadata = self._store.decode(self._raw[i])
