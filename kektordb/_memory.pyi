@@ -2,6 +2,8 @@
 
 from typing_extensions import disjoint_base
 
+__pyx_capi__: dict[str, object]
+
 @disjoint_base
 class Region:
     """Zero-filled bytes that grow; the owner of one large array."""

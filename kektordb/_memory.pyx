@@ -4,6 +4,9 @@ On Linux a region is an anonymous mapping that ``mremap`` extends: pages move, b
 touched cost nothing. Elsewhere it is an aligned block that is copied when it grows.
 """
 
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy
+
 cdef extern from *:
     """
     #include <stdlib.h>
@@ -48,6 +51,28 @@ cdef extern from *:
 
 cdef enum:
     PAGE = 4096
+    # Blocks from here on are mappings of their own: malloc would keep the holes that they leave when they grow.
+    BIG = 1 << 18
+
+
+cdef void* resize_block(void* old, size_t old_size, size_t size) noexcept nogil:
+    cdef void* data
+    if old_size >= BIG and size >= BIG:
+        return region_resize(old, old_size, size)
+    if old_size < BIG and size < BIG:
+        return realloc(old, size if size else 1)
+    data = region_resize(NULL, 0, size) if size >= BIG else malloc(size if size else 1)
+    if data != NULL and old != NULL:
+        memcpy(data, old, old_size if old_size < size else size)
+        free_block(old, old_size)
+    return data
+
+
+cdef void free_block(void* data, size_t size) noexcept nogil:
+    if data != NULL and size >= BIG:
+        region_free(data, size)
+    else:
+        free(data)
 
 
 cdef class Region:

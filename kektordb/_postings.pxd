@@ -11,6 +11,7 @@ ctypedef struct entry_t:
 cdef class Block:
     cdef char* data
     cdef readonly Py_ssize_t size  # bytes
+    cdef Py_ssize_t allocated
     cdef int shrink(self, Py_ssize_t n_bytes) except -1
 
 

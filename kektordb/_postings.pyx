@@ -17,6 +17,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from kektordb._bitmap cimport bitmap_clear, bitmap_get, bitmap_set
+from kektordb._memory cimport free_block, resize_block
 from kektordb._types cimport slot_t, word_t
 
 from kektordb.errors import CorruptSnapshot
@@ -36,13 +37,14 @@ cdef class Block:
     """Bytes that are written once, then shared."""
 
     def __dealloc__(self):
-        free(self.data)
+        free_block(self.data, self.allocated)
         self.data = NULL
 
     cdef int shrink(self, Py_ssize_t n_bytes) except -1:
-        cdef char* data = <char*>realloc(self.data, n_bytes + 1)
+        cdef char* data = <char*>resize_block(self.data, self.allocated, n_bytes + 1)
         if data != NULL:  # else the larger one serves as well
             self.data = data
+            self.allocated = n_bytes + 1
         self.size = n_bytes
         return 0
 
@@ -55,9 +57,10 @@ cdef class Block:
 
 cdef Block new_block(Py_ssize_t n_bytes):
     cdef Block block = Block.__new__(Block)
-    block.data = <char*>malloc(n_bytes + 1)
+    block.data = <char*>resize_block(NULL, 0, n_bytes + 1)
     if block.data == NULL:
         raise MemoryError(f"no memory for {n_bytes} bytes of postings")
+    block.allocated = n_bytes + 1
     block.size = n_bytes
     return block
 

@@ -46,6 +46,7 @@ cdef class StringMap:
     cdef Py_ssize_t table_capacity
     cdef Py_ssize_t n_tombs
 
+    cdef void _free_table(self) noexcept
     # NO_SLOT when absent.
     cdef uint32_t find(self, const char* data, size_t n) noexcept nogil
     # Makes room for `n_more` strings of `n_bytes` bytes together, numbered below (largest number so far) + n_more + 1.

@@ -18,9 +18,9 @@ cimport cython
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from cpython.unicode cimport PyUnicode_DecodeUTF8
-from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp, memcpy, memset
 
+from kektordb._memory cimport free_block, resize_block
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
@@ -65,7 +65,7 @@ cdef class Arena:
     """Own the bytes; views of frozen states keep it alive after its `Blobs` moved on."""
 
     def __dealloc__(self):
-        free(self.data)
+        free_block(self.data, self.capacity)
         self.data = NULL
 
     cdef int grow(self, size_t needed) except -1:
@@ -73,7 +73,7 @@ cdef class Arena:
         cdef size_t capacity = _grown(self.capacity, needed, 1)
         if needed <= self.capacity:
             return 0
-        cdef char* moved = <char*>realloc(self.data, capacity)
+        cdef char* moved = <char*>resize_block(self.data, self.capacity, capacity)
         if moved == NULL:
             raise MemoryError(f"no memory for {capacity} bytes of strings")
         self.data = moved
@@ -95,7 +95,7 @@ cdef class Blobs:
         self.arena = Arena()
 
     def __dealloc__(self):
-        free(self.start)
+        free_block(self.start, <size_t>self.start_capacity * sizeof(uint64_t))
         self.start = NULL
 
     cdef int reserve(self, Py_ssize_t n_numbers, size_t n_bytes, Py_ssize_t n_puts) except -1:
@@ -104,7 +104,9 @@ cdef class Blobs:
         cdef uint64_t* moved
         if n_numbers > self.start_capacity:
             capacity = <Py_ssize_t>_grown(<size_t>self.start_capacity, <size_t>n_numbers, sizeof(uint64_t))
-            moved = <uint64_t*>realloc(self.start, <size_t>capacity * sizeof(uint64_t))
+            moved = <uint64_t*>resize_block(
+                self.start, <size_t>self.start_capacity * sizeof(uint64_t), <size_t>capacity * sizeof(uint64_t)
+            )
             if moved == NULL:
                 raise MemoryError(f"no memory for the offsets of {capacity} strings")
             self.start = moved
@@ -274,8 +276,11 @@ cdef class StringMap:
         self.blobs = Blobs()
 
     def __dealloc__(self):
-        free(self.table)
-        free(self.tags)
+        self._free_table()
+
+    cdef void _free_table(self) noexcept:
+        free_block(self.table, <size_t>self.table_capacity * sizeof(uint32_t))
+        free_block(self.tags, <size_t>self.table_capacity)
         self.table = NULL
         self.tags = NULL
 
@@ -358,14 +363,13 @@ cdef class StringMap:
         # Large tables grow by little: a rebuild costs 30 ns a string, an empty place 5 bytes for ever.
         cdef Py_ssize_t more = n_strings if n_strings < 4096 else n_strings // 8
         cdef Py_ssize_t capacity = _places(n_strings + more)
-        cdef uint8_t* tags = <uint8_t*>malloc(<size_t>capacity)
-        cdef uint32_t* table = <uint32_t*>malloc(<size_t>capacity * sizeof(uint32_t))
+        cdef uint8_t* tags = <uint8_t*>resize_block(NULL, 0, <size_t>capacity)
+        cdef uint32_t* table = <uint32_t*>resize_block(NULL, 0, <size_t>capacity * sizeof(uint32_t))
         if tags == NULL or table == NULL:
-            free(tags)
-            free(table)
+            free_block(tags, <size_t>capacity)
+            free_block(table, <size_t>capacity * sizeof(uint32_t))
             raise MemoryError(f"no memory for a table of {capacity} strings")
-        free(self.tags)
-        free(self.table)
+        self._free_table()
         self.tags = tags
         self.table = table
         self.table_capacity = capacity
