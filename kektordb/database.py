@@ -77,7 +77,39 @@ class Database:
         n_threads: int | None = None,
         backend: Backend | None = None,
     ) -> Database:
-        """Open a database, or make a new one; see `kektordb.open`. All files go through `backend`, for tests."""
+        """Open a database; a directory that does not exist becomes a new one.
+
+        Parameters
+        ----------
+        path : str or path
+            A directory, or ``":memory:"`` for a database without files. With `read_only` also a single file that
+            holds a whole snapshot.
+        sync : str
+            When a write is made durable against loss of power (a write survives the end of the process in any case):
+            ``"always"`` before the call returns, ``"everysec"`` within a second or two, ``"no"`` at close, save and
+            `Database.sync`.
+        read_only : bool
+            Look at what is there now, without a lock and without changing a file; writes raise ReadOnlyDatabase. What a
+            writer does afterwards is not seen.
+        recover : str, optional
+            ``"prefix"`` accepts the loss of what follows a damaged record of the log. Without it damage is CorruptLog.
+        autosave : str or sequence of str
+            ``"60 1000"``: a snapshot is written in the background when 60 seconds have passed and 1,000 changes were
+            made since the last one. Several pairs may be given; ``""`` is for none.
+        aof_rewrite_percentage : int
+            A snapshot is also written when the log is larger than 64 MiB and than this percentage of the snapshot, or
+            would take more than 5 seconds to replay; 0 for never.
+        n_threads : int, optional
+            Threads that build graphs; all cores by default.
+        backend : Backend, optional
+            What all files go through; tests inject faults with it.
+
+        Raises
+        ------
+        DatabaseLocked
+            Another process, named in the message, or this one has it open for writing.
+        CorruptLog, CorruptSnapshot, StorageError, ConfigError
+        """
         path = check_path(path)
         if sync not in SYNC_POLICIES:
             raise ConfigError(f"expected sync to be one of {', '.join(SYNC_POLICIES)}, got {sync!r:.80}")
@@ -372,57 +404,7 @@ class Database:
         return f"<kektordb.Database {self._path!r}{closed}>"
 
 
-def open(
-    path: str | os.PathLike[str],
-    *,
-    sync: str = "everysec",
-    read_only: bool = False,
-    recover: str | None = None,
-    autosave: str | Sequence[str] = "60 1000",
-    aof_rewrite_percentage: int = 100,
-    n_threads: int | None = None,
-) -> Database:
-    """Open a database; a directory that does not exist becomes a new one.
-
-    Parameters
-    ----------
-    path : str or path
-        A directory, or ``":memory:"`` for a database without files. With `read_only` also a single file that holds a
-        whole snapshot.
-    sync : str
-        When a write is made durable against loss of power (a write survives the end of the process in any case):
-        ``"always"`` before the call returns, ``"everysec"`` within a second or two, ``"no"`` at close, save and
-        `Database.sync`.
-    read_only : bool
-        Look at what is there now, without a lock and without changing a file; writes raise ReadOnlyDatabase. What a
-        writer does afterwards is not seen.
-    recover : str, optional
-        ``"prefix"`` accepts the loss of what follows a damaged record of the log. Without it damage is CorruptLog.
-    autosave : str or sequence of str
-        ``"60 1000"``: a snapshot is written in the background when 60 seconds have passed and 1,000 changes were made
-        since the last one. Several pairs may be given; ``""`` is for none.
-    aof_rewrite_percentage : int
-        A snapshot is also written when the log is larger than 64 MiB and than this percentage of the snapshot, or would
-        take more than 5 seconds to replay; 0 for never.
-    n_threads : int, optional
-        Threads that build graphs; all cores by default.
-
-    Raises
-    ------
-    DatabaseLocked
-        Another process, named in the message, or this one has it open for writing.
-    CorruptLog, CorruptSnapshot, StorageError, ConfigError
-    """
-    return Database.open(
-        path,
-        sync=sync,
-        read_only=read_only,
-        recover=recover,
-        autosave=autosave,
-        aof_rewrite_percentage=aof_rewrite_percentage,
-        n_threads=n_threads,
-    )
-
+open = Database.open
 
 _open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
 
