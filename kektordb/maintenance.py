@@ -8,8 +8,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from kektordb.errors import ConfigError, KektorError
 
@@ -30,8 +31,7 @@ MAX_REPLAY_AFTER_CLOSE_S = 1.0
 RETRY_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class SavePolicies:
+class SavePolicies(msgspec.Struct, frozen=True):
     """When to save.
 
     Attributes

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -34,8 +33,7 @@ __all__ = [
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class IndexConfig:
+class IndexConfig(msgspec.Struct, frozen=True):
     """What an index was created with.
 
     Attributes
@@ -58,7 +56,7 @@ class IndexConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options by name, as they are stored."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return msgspec.structs.asdict(self)
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> IndexConfig:
@@ -69,8 +67,7 @@ class IndexConfig:
         return msgspec.convert(options, cls)
 
 
-@dataclass(frozen=True, slots=True)
-class CreateIndex:
+class CreateIndex(msgspec.Struct, frozen=True):
     """A new index; `number` is never used again, whatever its name."""
 
     number: int
@@ -78,15 +75,13 @@ class CreateIndex:
     config: IndexConfig
 
 
-@dataclass(frozen=True, slots=True)
-class DropIndex:
+class DropIndex(msgspec.Struct, frozen=True):
     """An index goes, with all that is in it."""
 
     number: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PutItems:
+class PutItems(msgspec.Struct, frozen=True, eq=False):
     """Items come into an index.
 
     Attributes
@@ -109,16 +104,14 @@ class PutItems:
     replace: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteItems:
+class DeleteItems(msgspec.Struct, frozen=True):
     """Items leave an index."""
 
     number: int
     ids: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class PutMetadata:
+class PutMetadata(msgspec.Struct, frozen=True):
     """The metadata of an item becomes `metadata`, a msgpack map."""
 
     number: int
@@ -126,26 +119,23 @@ class PutMetadata:
     metadata: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PutKey:
+class PutKey(msgspec.Struct, frozen=True):
     """A key of the key-value store gets a value."""
 
     key: str
     value: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DeleteKey:
+class DeleteKey(msgspec.Struct, frozen=True):
     """A key of the key-value store goes."""
 
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
+class Group(msgspec.Struct, frozen=True):
     """Operations that happen all or not at all."""
 
-    operations: Sequence[Operation] = field(default_factory=tuple)
+    operations: Sequence[Operation] = ()
 
 
 Operation = CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | PutKey | DeleteKey | Group

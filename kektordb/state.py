@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -32,8 +31,7 @@ from kektordb.types import Section, SectionReader
 __all__ = ["FrozenState", "Reader", "State"]
 
 
-@dataclass(frozen=True, slots=True)
-class FrozenState:
+class FrozenState(msgspec.Struct, frozen=True):
     """A view of the state as it was at one moment, on its way into a snapshot.
 
     Attributes

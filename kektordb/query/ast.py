@@ -7,8 +7,7 @@ the rest.
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+import msgspec
 
 __all__ = [
     "And",
@@ -28,8 +27,7 @@ __all__ = [
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True, eq=False):
     """A constant. It is a text first; `number` and `flag` are what it looks like, if it does.
 
     Attributes
@@ -45,24 +43,36 @@ class Value:
     """
 
     text: str
-    number: int | float | None = dataclasses.field(default=None, compare=False)
-    flag: bool | None = dataclasses.field(default=None, compare=False)
-    position: int = dataclasses.field(default=0, compare=False)
+    number: int | float | None = None
+    flag: bool | None = None
+    position: int = 0
+
+    # Where it stands in the text makes no difference to what it means.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Value) and self.text == other.text
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
 
-@dataclass(frozen=True, slots=True)
-class Param:
+class Param(msgspec.Struct, frozen=True, eq=False):
     """A ``$name``, whose value comes with each run and is never read as filter text."""
 
     name: str
-    position: int = dataclasses.field(default=0, compare=False)
+    position: int = 0
+
+    # Where it stands in the text makes no difference to what it means.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Param) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
 
 
 Operand = Value | Param
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(msgspec.Struct, frozen=True):
     """`operator` is one of ``= != < <= > >=``."""
 
     field: str
@@ -70,58 +80,56 @@ class Compare:
     operand: Operand
 
 
-@dataclass(frozen=True, slots=True)
-class Between:
+class Between(msgspec.Struct, frozen=True):
     field: str
     low: Operand
     high: Operand
 
 
-@dataclass(frozen=True, slots=True)
-class In:
+class In(msgspec.Struct, frozen=True):
     """``IN (a, b)``, or ``IN $names`` with the whole list as one parameter."""
 
     field: str
     operands: tuple[Operand, ...] | Param
 
 
-@dataclass(frozen=True, slots=True)
-class Like:
+class Like(msgspec.Struct, frozen=True):
     field: str
     pattern: Operand
 
 
-@dataclass(frozen=True, slots=True)
-class Exists:
+class Exists(msgspec.Struct, frozen=True):
     field: str
 
 
-@dataclass(frozen=True, slots=True)
-class IsNull:
+class IsNull(msgspec.Struct, frozen=True):
     field: str
 
 
-@dataclass(frozen=True, slots=True)
-class Contains:
+class Contains(msgspec.Struct, frozen=True, eq=False):
     """``CONTAINS(field, 'words')``: full text, which needs an index with an analyzer."""
 
     field: str
     words: Operand
-    position: int = dataclasses.field(default=0, compare=False)
+    position: int = 0
+
+    # Where it stands in the text makes no difference to what it means.
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Contains) and self.field == other.field and self.words == other.words
+
+    def __hash__(self) -> int:
+        return hash((self.field, self.words))
 
 
-@dataclass(frozen=True, slots=True)
-class Not:
+class Not(msgspec.Struct, frozen=True):
     operand: Node
 
 
-@dataclass(frozen=True, slots=True)
-class And:
+class And(msgspec.Struct, frozen=True):
     operands: tuple[Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Or:
+class Or(msgspec.Struct, frozen=True):
     operands: tuple[Node, ...]
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
@@ -14,8 +15,7 @@ __all__ = ["AllOf", "AnyOf", "Complement", "Deferred", "Explanation", "Plan", "P
 Params = Mapping[str, object]
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(msgspec.Struct, frozen=True):
     """One step of a plan that was run, and the steps under it in the order of execution.
 
     Attributes
@@ -51,10 +51,8 @@ class Explanation:
             child._write(lines, depth + 1)
 
 
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """What all steps can do. `columns` must not change meanwhile: the caller holds the read lock."""
-
-    __slots__ = ()
 
     def add_to(self, columns: Columns, rows: Bitmap) -> None:
         """Set the bits of the matching rows; bits that are set stay set."""
@@ -87,8 +85,7 @@ class Step:
         raise NotImplementedError
 
 
-@dataclass(frozen=True, slots=True)
-class Probe(Step):
+class Probe(Step, frozen=True):
     """One look-up in the columns.
 
     `lookup` is a method of `Columns` that takes the field, `arguments` and a bitmap to add to, or None to only count.
@@ -110,8 +107,7 @@ class Probe(Step):
         return self.operator, self.field, self.operand
 
 
-@dataclass(frozen=True, slots=True)
-class Complement(Step):
+class Complement(Step, frozen=True):
     """All rows but those of one step; with the rows that lack the field."""
 
     operand: Step
@@ -140,8 +136,7 @@ class Complement(Step):
         return "NOT", None, ""
 
 
-@dataclass(frozen=True, slots=True)
-class AllOf(Step):
+class AllOf(Step, frozen=True):
     """The rows that all steps match; the one that promises the fewest goes first, and none goes on with nothing."""
 
     operands: tuple[Step, ...]
@@ -179,8 +174,7 @@ class AllOf(Step):
         return "AND", None, ""
 
 
-@dataclass(frozen=True, slots=True)
-class AnyOf(Step):
+class AnyOf(Step, frozen=True):
     """The rows that some step matches."""
 
     operands: tuple[Step, ...]
@@ -205,8 +199,7 @@ class AnyOf(Step):
         return "OR", None, ""
 
 
-@dataclass(frozen=True, slots=True)
-class Deferred(Step):
+class Deferred(Step, frozen=True):
     """A condition that waits for its parameters."""
 
     make: Callable[[Params], Step]
@@ -218,8 +211,7 @@ class Deferred(Step):
         return False
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """A compiled filter. Immutable: threads share it, and so do indexes."""
 
     root: Step

@@ -5,7 +5,6 @@ Nothing here touches a file. Decoders take the bytes and the name of the file fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from struct import Struct
 from typing import TypeVar
 
@@ -78,8 +77,7 @@ CODEC_BLOSC2 = 1
 _S = TypeVar("_S", bound=msgspec.Struct)
 
 
-@dataclass(frozen=True, slots=True)
-class FileHeader:
+class FileHeader(msgspec.Struct, frozen=True):
     """The first 64 bytes of a log or a snapshot.
 
     Attributes
@@ -100,8 +98,7 @@ class FileHeader:
     seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class Footer:
+class Footer(msgspec.Struct, frozen=True):
     """The last 64 bytes of a snapshot: where its table is."""
 
     table_offset: int

@@ -7,10 +7,10 @@ more than 64 MiB is cut into several records, all but the last flagged as contin
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from struct import Struct
 from typing import NamedTuple
 
+import msgspec
 from xxhash import xxh3_64, xxh3_64_intdigest
 
 from ..errors import StorageFailed, StorageFull
@@ -260,8 +260,7 @@ class LogReader:
         return note is not None and (end, seq, chain) == (note.n_bytes, note.seq, note.chain)
 
 
-@dataclass(frozen=True, slots=True)
-class Onward:
+class Onward(msgspec.Struct, frozen=True):
     """What lies behind a bad record.
 
     Attributes

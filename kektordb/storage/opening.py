@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from ..errors import CorruptData, CorruptSnapshot
 from .backend import Backend
@@ -17,8 +18,7 @@ __all__ = ["Opened", "open_files", "open_newest", "verify_files"]
 READ_ONLY_TRIES = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
+class Opened(msgspec.Struct, frozen=True):
     """What `open_files` found; a backup file has neither directory nor replay, a new directory no snapshot."""
 
     directory: Directory | None

@@ -14,7 +14,6 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import msgspec
 
@@ -31,8 +30,7 @@ MISSING = "the manifest names this log, but it is missing"
 _logger = logging.getLogger("kektordb")
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryReport:
+class RecoveryReport(msgspec.Struct, frozen=True):
     """What an open found in the logs.
 
     Attributes
@@ -143,7 +141,7 @@ class Replay:
                 self.last_seq = record.seq
                 yield record
         finally:
-            self.report = replace(self.report, records_replayed=n)
+            self.report = msgspec.structs.replace(self.report, records_replayed=n)
 
     def _header_damage(self, i: int, previous_end: int | None) -> CorruptLog | None:
         file, name = self._files[i], self._names[i]
@@ -168,8 +166,8 @@ class Replay:
         behind = Onward(0, 0) if at_end else look_onward(reader, file)
         if reader.good_end == reader.size and reader.note_holds and self._is_complete(i, reader):
             return None
-        lost = replace(self.report, lost_records=behind.n_records, first_lost_seq=reader.good_seq + 1)
-        self.report = replace(lost, torn_bytes=reader.size - reader.good_end)
+        lost = msgspec.structs.replace(self.report, lost_records=behind.n_records, first_lost_seq=reader.good_seq + 1)
+        self.report = msgspec.structs.replace(lost, torn_bytes=reader.size - reader.good_end)
         if reader.note_holds and self._is_complete(i, reader) and behind.durable <= reader.stop_seq:
             return None
         return CorruptLog(
@@ -218,12 +216,12 @@ class Replay:
             self._directory.discard(torn_name)
             _logger.warning("%s could not be written (%s)", self._directory.join(torn_name), error)
             return
-        self.report = replace(self.report, torn_path=self._directory.join(torn_name))
+        self.report = msgspec.structs.replace(self.report, torn_path=self._directory.join(torn_name))
 
     def _go_on_behind_damage(self, i: int, damage: CorruptLog) -> None:
-        self.report = replace(self.report, damage=str(damage))
+        self.report = msgspec.structs.replace(self.report, damage=str(damage))
         if self.report.first_lost_seq is None:
-            self.report = replace(self.report, first_lost_seq=self.last_seq + 1)
+            self.report = msgspec.structs.replace(self.report, first_lost_seq=self.last_seq + 1)
         if not self._recover:
             self.close()
             raise damage
@@ -257,4 +255,4 @@ class Replay:
             target = self._directory.join(f"log-{name.number:06d}.torn")
             with contextlib.suppress(OSError):
                 self._directory.backend.replace(source, target)
-                self.report = replace(self.report, torn_path=self.report.torn_path or target)
+                self.report = msgspec.structs.replace(self.report, torn_path=self.report.torn_path or target)

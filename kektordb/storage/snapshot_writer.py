@@ -12,9 +12,9 @@ import os
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import NamedTuple
 
+import msgspec
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from ..errors import StorageError
@@ -47,8 +47,7 @@ WORTH_BYTES = 256  # below this the header of a compressed block eats the gain
 MAX_OLD_FILES = 16  # more are merged: each costs a handle and a look at open
 
 
-@dataclass(frozen=True, slots=True)
-class SaveReport:
+class SaveReport(msgspec.Struct, frozen=True):
     """What a save cost.
 
     Attributes
@@ -68,8 +67,7 @@ class SaveReport:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(msgspec.Struct, frozen=True):
     """What a snapshot came to.
 
     Attributes

@@ -11,7 +11,6 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 import msgspec
@@ -39,8 +38,7 @@ __all__ = ["RecoveryReport", "Save", "SaveReport", "Store"]
 _logger = logging.getLogger("kektordb")
 
 
-@dataclass(frozen=True, slots=True)
-class Save:
+class Save(msgspec.Struct, frozen=True):
     """A place in history at which a snapshot is being made: it covers all records up to `seq`."""
 
     number: int
