@@ -343,6 +343,8 @@ class Database:
                     with self._commits.lock:
                         self._commits.n_changes -= n_changes
                         self._commits.apply_s -= apply_s
+                    if self._autosave is not None:
+                        self._autosave.note_save()
             finally:
                 with self._commits.lock:
                     frozen.thaw()

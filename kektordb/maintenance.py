@@ -117,13 +117,16 @@ class Autosave:
             return False
         try:
             database.save()
-        except KektorError as error:
+        except Exception as error:  # the outermost loop of the thread: whatever it is, the next try comes
             if not database.closed:
                 self._retry_at = now + RETRY_S
-                _log.warning("autosave of %r failed, nothing is lost: %s", database, error)
+                _log.warning("autosave of %r failed, nothing is lost: %r", database, error)
             return False
-        self._saved_at = self._clock()
         return True
+
+    def note_save(self) -> None:
+        """Count from now on: a snapshot was written, whoever asked for it."""
+        self._saved_at = self._clock()
 
     def close(self, database: Database) -> None:
         """Stop looking, and save when much was written: opening shall not build again what was built."""
@@ -131,7 +134,7 @@ class Autosave:
         if self._policies.is_due_at_close(database._save_stats()[-1]):
             try:
                 database.save()
-            except KektorError as error:
+            except (KektorError, MemoryError) as error:
                 _log.warning("saving %r at close failed, nothing is lost: %s", database, error)
 
     def stop(self) -> None:
