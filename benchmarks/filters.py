@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from datasets import Dataset
 from measure import interleave, median, recall
-from options import Options
+from options import NO_AUTOSAVE, Options
 from report import table
 from rival import AVAILABLE, Rival
 
@@ -62,7 +62,7 @@ def measure_dataset(dataset: Dataset, options: Options) -> dict[str, Any]:
     ranked = np.argsort(np.argsort(along, kind="stable"), kind="stable")
     metadata = [{"shuffled": int(a), "ranked": int(b)} for a, b in zip(shuffled, ranked, strict=True)]
     rival = Rival(dataset, BUILD_THREADS) if AVAILABLE else None
-    with tempfile.TemporaryDirectory() as folder, kektordb.open(folder) as db:
+    with tempfile.TemporaryDirectory() as folder, kektordb.open(folder, **NO_AUTOSAVE) as db:
         index = db.create_index("filtered", metric=dataset.metric, seed=100)
         index.add_batch(dataset.ids, dataset.train, metadata, n_threads=BUILD_THREADS)
         baseline = measure_unfiltered(dataset, index, rival, options.passes)

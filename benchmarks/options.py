@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 from datasets import Dataset
 
-__all__ = ["Options"]
+__all__ = ["NO_AUTOSAVE", "Options"]
 
+# Arguments of kektordb.open for measurements into which a save in the background, or one at close, must not fall.
+NO_AUTOSAVE: dict[str, Any] = {"autosave": "", "aof_rewrite_percentage": 0}
 QUICK_ROWS = 10_000
 QUICK_QUERIES = 100
 

@@ -11,7 +11,7 @@ import datasets
 import numpy as np
 from datasets import Dataset
 from measure import Curve, Stopwatch, interleave, median, qps_at_recall, recall, stopwatch
-from options import Options
+from options import NO_AUTOSAVE, Options
 from report import table
 from rival import AVAILABLE, EF_CONSTRUCTION, M, Rival
 
@@ -35,7 +35,7 @@ def measure_dataset(dataset: Dataset, options: Options) -> dict[str, Any]:
     builds: dict[str, Stopwatch] = {}
     with kektordb.open(":memory:") as db:
         _, builds["kektordb, :memory:"] = build(db, dataset)
-    with tempfile.TemporaryDirectory() as folder, kektordb.open(folder) as db:
+    with tempfile.TemporaryDirectory() as folder, kektordb.open(folder, **NO_AUTOSAVE) as db:
         index, builds["kektordb, durable"] = build(db, dataset)
         rival = Rival(dataset, BUILD_THREADS) if AVAILABLE else None
         if rival:

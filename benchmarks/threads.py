@@ -40,6 +40,7 @@ def run(options: Options) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder, kektordb.open(folder) as db:
         index = db.create_index("items", metric=dataset.metric, seed=100)
         index.add_batch(half.ids, half.train, n_threads=N_THREADS)
+        db.save()  # else it would be saved in the background, during the measurement
         results["scaling"] = measure_scaling(half, index, options.passes)
         results["latency_ms"] = {
             label: measure_latency(dataset, index, writer_threads, options)

@@ -13,7 +13,7 @@ from typing import Any
 import datasets
 from datasets import Dataset
 from measure import median, stopwatch
-from options import Options
+from options import NO_AUTOSAVE, Options
 from report import table
 
 import kektordb
@@ -58,12 +58,13 @@ def fill(db: kektordb.Database, dataset: Dataset, start: int, stop: int) -> kekt
 def measure_batch_and_replay(dataset: Dataset, n: int) -> dict[str, Any]:
     """Time a batch, and then the opening of a database that has nothing but a log."""
     with tempfile.TemporaryDirectory() as folder:
-        with kektordb.open(folder) as db, stopwatch() as batch:
+        with kektordb.open(folder, **NO_AUTOSAVE) as db, stopwatch() as batch:
             fill(db, dataset, 0, n)
         with stopwatch() as replay:
-            db = kektordb.open(folder)
+            db = kektordb.open(folder, **NO_AUTOSAVE)
         with db:
             assert len(db["items"]) == n, "the log did not bring everything back"
+            assert db.stats()["snapshot_bytes"] == 0, "not the log was read, but a snapshot"
     return {
         "batch_seconds": batch.wall,
         "batch_cpu_seconds": batch.all_cpu,
@@ -136,7 +137,7 @@ def count_syncs() -> Iterator[Callable[[], int]]:
 def measure_saves(dataset: Dataset, n: int) -> dict[str, Any]:
     """Time a first save, one after 1 % more items, and opens of what was saved."""
     with tempfile.TemporaryDirectory() as folder:
-        with kektordb.open(folder) as db:
+        with kektordb.open(folder, **NO_AUTOSAVE) as db:
             fill(db, dataset, 0, n)
             first = db.save()
             fill(db, dataset, n, n + n // 100)
@@ -144,7 +145,7 @@ def measure_saves(dataset: Dataset, n: int) -> dict[str, Any]:
         opens = []
         for _ in range(5):
             with stopwatch() as watch:
-                db = kektordb.open(folder)
+                db = kektordb.open(folder, **NO_AUTOSAVE)
             with db:
                 assert len(db["items"]) == n + n // 100, "the snapshot did not bring everything back"
             opens.append(watch.wall)
