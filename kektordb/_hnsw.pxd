@@ -11,7 +11,9 @@ cdef class Graph:
     cdef Core core
     cdef readonly Vectors vectors
     cdef readonly uint64_t seed
-    cdef Region links, upper, upper_at, levels
+    cdef Region links, upper, upper_at, levels, changed, shadow
+    cdef Py_ssize_t n_whole     # rows whose lists a snapshot holds as one section
+    cdef Py_ssize_t n_frozen    # rows of the frozen view, when it holds them so; -1 when it holds changes
     cdef Py_ssize_t n_upper
     cdef Scratch* free
     cdef uint8_t free_lock

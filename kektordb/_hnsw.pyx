@@ -20,7 +20,7 @@ from cpython.memoryview cimport PyMemoryView_FromMemory
 from cython.parallel cimport prange, threadid
 from libc.math cimport log
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc
+from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from kektordb._bitmap cimport Bitmap
@@ -71,6 +71,7 @@ cdef enum:
     COW_SHIFT = 13              # 8,192 lists to a copy-on-write chunk
     ALONE = 256   # first rows of a graph, linked by one thread: rows that do not see each other make islands
     MAX_ROWS = 0x7FFFFFFF
+    CHANGED_SHARE = 3           # a view holds the lists that changed when they are at most a third of all
 
 cdef uint64_t EMPTY = <uint64_t>-1
 
@@ -91,8 +92,10 @@ cdef void cow_copy(Core* g, Py_ssize_t chunk) noexcept nogil:
 
 cdef inline void before_change(Core* g, slot_t slot, int level) noexcept nogil:
     cdef Py_ssize_t chunk = slot >> COW_SHIFT
-    if level == 0 and chunk < g.cow_chunks and not g.cow_done[chunk]:
-        cow_copy(g, chunk)
+    if level == 0:
+        g.changed[slot] = 3
+        if chunk < g.cow_chunks and not g.cow_done[chunk]:
+            cow_copy(g, chunk)
 
 
 cdef void write_list(Core* g, slot_t slot, int level, const slot_t* chosen, Py_ssize_t n) noexcept nogil:
@@ -235,6 +238,9 @@ cdef class Graph:
         self.upper = Region()
         self.upper_at = Region()
         self.levels = Region()
+        self.changed = Region()
+        self.shadow = Region()
+        self.n_frozen = -1
         self.core.m = m
         self.core.m0 = 2 * m
         self.core.width = (2 * m + LINE_SLOTS - 1) // LINE_SLOTS * LINE_SLOTS
@@ -254,7 +260,8 @@ cdef class Graph:
             free_scratch(s)
             s = following
         PyMem_Free(self.core.locks)
-        self.thaw()
+        PyMem_Free(self.core.cow_done)
+        PyMem_Free(self.core.cow_locks)
 
     # ---- scratch: one per running search, kept for the next one
 
@@ -297,6 +304,7 @@ cdef class Graph:
         self.upper.grow(<size_t>lists * self.core.m * sizeof(slot_t))
         self.upper_at.grow(<size_t>n * sizeof(uint32_t))
         self.levels.grow(<size_t>n)
+        self.changed.grow(<size_t>n)
         self.point()
 
     cdef int point(self) except -1:
@@ -305,6 +313,7 @@ cdef class Graph:
         self.core.upper = <slot_t*>self.upper.data
         self.core.upper_at = <uint32_t*>self.upper_at.data
         self.core.levels = <uint8_t*>self.levels.data
+        self.core.changed = <uint8_t*>self.changed.data
         return 0
 
     def append(self, const float[:, ::1] rows):
@@ -320,6 +329,7 @@ cdef class Graph:
             memset(self.core.upper + self.n_upper * self.core.m, 0xFF, level * self.core.m * sizeof(slot_t))
             self.n_upper += level
         memset(self.core.links + first * self.core.width, 0xFF, n * self.core.width * sizeof(slot_t))
+        memset(self.core.changed + first, 3, n)
         self.core.n = first + n
         return first
 
@@ -470,44 +480,78 @@ cdef class Graph:
         """Return what is not in a section: rows, upper lists, entry point and top level."""
         return {"n": self.core.n, "n_upper": self.n_upper, "top": self.core.top}
 
-    def freeze(self):
+    def freeze(self, bint whole=True):
         """Freeze a view: list its sections. They stay as they are now until `thaw`, while rows are added.
 
         Level 0 is copied on write, chunk by chunk; the small rest is copied at once. Rows and levels never change.
+        Unless the view must be `whole`, and when few lists have changed since level 0 was saved whole, it names that
+        section as it is and adds the lists that changed: an insertion changes a list here and there, in every block.
         """
-        cdef Py_ssize_t n = self.core.n, chunks = (n + (1 << COW_SHIFT) - 1) >> COW_SHIFT
-        cdef size_t chunk_bytes = (self.core.width << COW_SHIFT) * sizeof(slot_t)
+        cdef Py_ssize_t n = self.core.n, chunks = (n + (1 << COW_SHIFT) - 1) >> COW_SHIFT, i, n_changed = 0
+        cdef Py_ssize_t list_bytes = self.core.width * <Py_ssize_t>sizeof(slot_t)
         self.thaw()
         upper = (<char*>self.core.upper)[:self.n_upper * self.core.m * sizeof(slot_t)] if self.n_upper else b""
         if chunks:
+            # A chunk is copied whole, so the region must cover the last one.
+            self.links.grow((chunks << COW_SHIFT) * list_bytes)
+            self.shadow.grow((chunks << COW_SHIFT) * list_bytes)
+            self.point()
+            self.core.cow_shadow = <slot_t*>self.shadow.data
             self.core.cow_done = <uint8_t*>PyMem_Calloc(chunks, 1)
             self.core.cow_locks = <uint8_t*>PyMem_Calloc(chunks, 1)
-            # Address space; only what is copied takes memory.
-            self.core.cow_shadow = <slot_t*>malloc(chunks * chunk_bytes)
-            if self.core.cow_done == NULL or self.core.cow_locks == NULL or self.core.cow_shadow == NULL:
+            if self.core.cow_done == NULL or self.core.cow_locks == NULL:
                 self.thaw()
                 raise MemoryError("no memory for a frozen view")
-            # A chunk is copied whole, so the region must cover the last one.
-            try:
-                self.links.grow(chunks * chunk_bytes)
-            except MemoryError:
-                self.thaw()
-                raise
-            self.point()
             self.core.cow_chunks = chunks
-        return [
+        for i in range(n):
+            n_changed += self.core.changed[i] & 1
+            self.core.changed[i] &= 1
+        sections = [
             *self.vectors.freeze(n),
-            Section("graph/links", 4, n * self.core.width * sizeof(slot_t), self._read_links),
             Section("graph/upper", 4, len(upper), lambda start, stop: upper[start:stop]),
             Section("graph/upper_at", 4, n * sizeof(uint32_t), self._read_upper_at),
             Section("graph/levels", 1, n, self._read_levels),
+        ]
+        if whole or not self.n_whole or n_changed * CHANGED_SHARE > n:
+            self.n_frozen = n
+            return [Section("graph/links", 4, n * list_bytes, self._read_links), *sections]
+        slots = np.flatnonzero(np.frombuffer(<uint8_t[:n]>self.core.changed, np.uint8)).astype(np.uint32)
+        return [
+            Section("graph/links", 4, self.n_whole * list_bytes, None),
+            Section("graph/changed", 4, slots.nbytes, lambda start, stop: slots.data.cast("B")[start:stop]),
+            Section("graph/changed_links", 4, n_changed * list_bytes, self._reader_of_lists(slots)),
+            *sections,
         ]
 
     def _read_links(self, Py_ssize_t start, Py_ssize_t stop):
         cdef Py_ssize_t chunk, chunk_bytes = (self.core.width << COW_SHIFT) * <Py_ssize_t>sizeof(slot_t)
         for chunk in range(start // chunk_bytes, (stop + chunk_bytes - 1) // chunk_bytes):
             cow_copy(&self.core, chunk)
-        return (<char*>self.core.cow_shadow)[start:stop]
+        copied = (<char*>self.core.cow_shadow)[start:stop]
+        self.shadow.release(start, stop)  # each byte is read once
+        return copied
+
+    def _reader_of_lists(self, slots):
+        """Make the read function of a section that holds the lists of `slots`, one after the other."""
+        def read(Py_ssize_t start, Py_ssize_t stop):
+            cdef Py_ssize_t list_bytes = self.core.width * <Py_ssize_t>sizeof(slot_t), first = start // list_bytes
+            cdef const slot_t[::1] wanted = slots[first:(stop + list_bytes - 1) // list_bytes]
+            cdef Py_ssize_t i
+            copied = bytearray(wanted.shape[0] * list_bytes)
+            cdef char[::1] target = copied
+            for i in range(wanted.shape[0]):
+                cow_copy(&self.core, wanted[i] >> COW_SHIFT)
+                memcpy(&target[i * list_bytes], self.core.cow_shadow + wanted[i] * self.core.width, list_bytes)
+            return copied[start - first * list_bytes:stop - first * list_bytes]
+        return read
+
+    def saved(self):
+        """Take note that the frozen view is in the newest snapshot. No `link` runs meanwhile."""
+        cdef Py_ssize_t i
+        if self.n_frozen >= 0:
+            self.n_whole = self.n_frozen
+            for i in range(self.core.n):
+                self.core.changed[i] >>= 1
 
     def _read_upper_at(self, size_t start, size_t stop):
         return (<char*>self.core.upper_at)[start:stop]
@@ -518,28 +562,55 @@ cdef class Graph:
     def thaw(self):
         """Give up the frozen view. No `link` runs meanwhile."""
         self.core.cow_chunks = 0
+        self.n_frozen = -1
+        self.shadow.release(0, self.shadow.size)
         PyMem_Free(self.core.cow_done)
         PyMem_Free(self.core.cow_locks)
-        free(self.core.cow_shadow)
         self.core.cow_done = NULL
         self.core.cow_locks = NULL
-        self.core.cow_shadow = NULL
 
     def load(self, dict meta, object reader):
         """Fill an empty graph from a snapshot. Raises CorruptSnapshot when a list points outside."""
         cdef Py_ssize_t n = meta["n"], n_upper = meta["n_upper"]
+        cdef Py_ssize_t list_bytes = self.core.width * <Py_ssize_t>sizeof(slot_t)
         self.vectors.load(reader, n)
         self.n_upper = n_upper
-        load_region(reader, "graph/links", self.links, n * self.core.width * sizeof(slot_t))
+        self.n_whole = reader.size("graph/links") // list_bytes
+        if self.n_whole > n:
+            raise CorruptSnapshot(f"the graph of a snapshot is damaged: {self.n_whole} lists of {n} rows")
+        self.links.grow(n * list_bytes)
+        self.changed.grow(n)
+        load_region(reader, "graph/links", self.links, self.n_whole * list_bytes)
         load_region(reader, "graph/upper", self.upper, n_upper * self.core.m * sizeof(slot_t))
         load_region(reader, "graph/upper_at", self.upper_at, n * sizeof(uint32_t))
         load_region(reader, "graph/levels", self.levels, n)
         self.core.n = n
         self.core.top = meta["top"]
         self.point()
+        self._load_changed(reader)
         fault = self.fault()
         if fault:
             raise CorruptSnapshot(f"the graph of a snapshot is damaged: {fault}")
+
+    def _load_changed(self, reader):
+        """Put the lists that changed after level 0 was saved whole in their places."""
+        cdef Py_ssize_t list_bytes = self.core.width * <Py_ssize_t>sizeof(slot_t), i, n = self.core.n
+        cdef Py_ssize_t n_changed = reader.size("graph/changed") // <Py_ssize_t>sizeof(slot_t)
+        if reader.size("graph/changed_links") != n_changed * list_bytes:
+            raise CorruptSnapshot("the graph of a snapshot is damaged: changed rows and lists differ in number")
+        cdef const slot_t[::1] slots
+        cdef const unsigned char[::1] lists
+        if n_changed:
+            slots = np.frombuffer(reader.read("graph/changed"), np.uint32)
+            lists = reader.read("graph/changed_links")
+        for i in range(n_changed):
+            if slots[i] >= n:
+                raise CorruptSnapshot(f"the graph of a snapshot is damaged: row {slots[i]} of {n} changed")
+            memcpy(self.core.links + slots[i] * self.core.width, &lists[i * list_bytes], list_bytes)
+            self.core.changed[slots[i]] = 1
+        for i in range(self.n_whole, n):
+            if not self.core.changed[i]:
+                raise CorruptSnapshot(f"the graph of a snapshot is damaged: row {i} has no list")
 
     def fault(self):
         """Say which invariant of the graph is broken; "" when all hold."""

@@ -4,6 +4,7 @@ cdef class Region:
     cdef char* data             # 64-byte aligned; moves when it grows
     cdef readonly size_t size   # usable bytes
     cdef int grow(self, size_t n_bytes) except -1
+    cdef void release(self, size_t start, size_t stop) noexcept nogil
 
 # realloc and free for arrays that may be large; the caller keeps the size. NULL when there is no memory.
 cdef void* resize_block(void* old, size_t old_size, size_t size) noexcept nogil

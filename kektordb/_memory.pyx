@@ -28,7 +28,9 @@ cdef extern from *:
         return data;
     }
     static void kektor_region_free(void* data, size_t size) { munmap(data, size); }
+    static void kektor_region_release(void* data, size_t size) { (void)madvise(data, size, MADV_DONTNEED); }
     #else
+    static void kektor_region_release(void* data, size_t size) { (void)data; (void)size; }
     #if defined(_WIN32)
     #include <malloc.h>
     static void* kektor_aligned(size_t size) { return _aligned_malloc(size, 64); }
@@ -48,6 +50,7 @@ cdef extern from *:
     """
     void* region_resize "kektor_region_resize"(void* old, size_t old_size, size_t size) noexcept nogil
     void region_free "kektor_region_free"(void* data, size_t size) noexcept nogil
+    void region_release "kektor_region_release"(void* data, size_t size) noexcept nogil
 
 cdef enum:
     PAGE = 4096
@@ -99,3 +102,10 @@ cdef class Region:
         self.data = <char*>data
         self.size = size
         return 0
+
+    cdef void release(self, size_t start, size_t stop) noexcept nogil:
+        """Give the whole pages between two offsets back to the system; what they held is lost."""
+        start = (start + PAGE - 1) // PAGE * PAGE
+        stop = stop // PAGE * PAGE
+        if self.data != NULL and start < stop <= self.size:
+            region_release(self.data + start, stop - start)

@@ -76,6 +76,7 @@ cdef struct Core:
     uint8_t* cow_done
     uint8_t* cow_locks
     slot_t* cow_shadow
+    uint8_t* changed            # lists of level 0, bit 0: since they were saved whole, bit 1: since the last view
 
 cdef struct Scratch:
     Scratch* next

@@ -315,20 +315,25 @@ class Collection:
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
-    def freeze(self) -> tuple[dict[str, Any], list[Section]]:
-        """Freeze a view: what is not in sections, and the sections. They stay as they are now until `thaw`."""
+    def freeze(self, whole: bool) -> tuple[dict[str, Any], list[Section]]:
+        """Freeze a view: what is not in sections, and the sections. They stay as they are now until `thaw`.
+
+        Unless it must be `whole`, it may name sections of the newest snapshot instead of reading them again.
+        """
         with self.lock.write:
             alive = self.alive.to_bytes()
             meta: dict[str, Any] = {"dim": self.dim, "n_alive": self.n_alive, "graph": None}
             sections = [Section("alive", 8, len(alive), lambda start, stop: alive[start:stop])]
             if self.graph is not None:
-                sections += self.graph.freeze()
+                sections += self.graph.freeze(whole)
                 meta["graph"] = self.graph.meta()
             sections += [*self.ids.freeze("ids"), *self.metadata.freeze(), *self.columns.freeze()]
         return meta, [Section(s.name, s.item_bytes, s.n_bytes, self._guard(s.read)) for s in sections]
 
-    def _guard(self, read: Callable[[int, int], Any]) -> Callable[[int, int], Any]:
+    def _guard(self, read: Callable[[int, int], Any] | None) -> Callable[[int, int], Any] | None:
         """Read a section under the read lock: no array moves or changes meanwhile."""
+        if read is None:
+            return None
 
         def guarded(start: int, stop: int) -> Any:
             with self.lock.read:
@@ -336,10 +341,12 @@ class Collection:
 
         return guarded
 
-    def thaw(self) -> None:
-        """Give up the frozen view."""
+    def thaw(self, saved: bool) -> None:
+        """Give up the frozen view; `saved`: it is in the newest snapshot."""
         if self.graph is not None:
             with self.lock.write:
+                if saved:
+                    self.graph.saved()
                 self.graph.thaw()
 
     @classmethod

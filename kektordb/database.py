@@ -332,14 +332,16 @@ class Database:
                 self._commits.require_applied()
                 n_changes, apply_s = self._commits.n_changes, self._commits.apply_s
                 ticket = store.begin_save()
-                frozen = self._state.freeze()
+                frozen = self._state.freeze(whole=False)
             # 2. Without it: write the view, publish it, remove what is no longer named.
+            saved = False
             try:
                 total = sum(section.n_bytes for section in frozen.sections)
                 with show(progress, total, "saving", "B") as step:
                     report = store.write_snapshot(
                         ticket, frozen.meta, frozen.sections, None if step is None else lambda done, _: step(done)
                     )
+                    saved = True
                     with self._commits.lock:
                         self._commits.n_changes -= n_changes
                         self._commits.apply_s -= apply_s
@@ -347,7 +349,7 @@ class Database:
                         self._autosave.note_save()
             finally:
                 with self._commits.lock:
-                    frozen.thaw()
+                    frozen.thaw(saved)
         return report
 
     def rewrite_aof(self, *, progress: Progress = False) -> SaveReport | None:

@@ -47,10 +47,10 @@ class FrozenState(msgspec.Struct, frozen=True):
     sections: list[Section]
     collections: list[Collection]
 
-    def thaw(self) -> None:
-        """Give up the view. Nothing is applied meanwhile."""
+    def thaw(self, saved: bool) -> None:
+        """Give up the view; `saved`: it is in the newest snapshot. Nothing is applied meanwhile."""
         for collection in self.collections:
-            collection.thaw()
+            collection.thaw(saved)
 
 
 class Reader:
@@ -165,8 +165,11 @@ class State:
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
-    def freeze(self) -> FrozenState:
-        """Freeze a view of everything. Nothing is applied meanwhile; afterwards everything may be."""
+    def freeze(self, whole: bool) -> FrozenState:
+        """Freeze a view of everything. Nothing is applied meanwhile; afterwards everything may be.
+
+        Unless it must be `whole`, it may name sections of the newest snapshot.
+        """
         sections: list[Section] = []
         indexes = []
         frozen: list[Collection] = []
@@ -174,12 +177,12 @@ class State:
             for name, number in self.numbers.items():
                 collection = self.collections[number]
                 frozen.append(collection)
-                meta, parts = collection.freeze()
+                meta, parts = collection.freeze(whole)
                 indexes.append({"number": number, "name": name, "config": collection.config.to_dict(), **meta})
                 sections += [Section(f"{number}/{s.name}", s.item_bytes, s.n_bytes, s.read) for s in parts]
         except BaseException:
             for collection in frozen:
-                collection.thaw()
+                collection.thaw(saved=False)
             raise
         sections += self.kv.freeze()
         meta_bytes = msgspec.msgpack.encode({"next_number": self.next_number, "indexes": indexes})

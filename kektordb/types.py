@@ -21,15 +21,16 @@ class Section(msgspec.Struct, frozen=True):
         Size of one element, for the shuffle filter of the codec.
     n_bytes : int
         Size of the whole section.
-    read : callable
+    read : callable or None
         ``read(start, stop)`` returns the bytes in that range as they were when the view was frozen. It is called once
-        per block, in ascending order, from the thread that saves.
+        per block, in ascending order, from the thread that saves. None: the section is as it is in the snapshot before,
+        whole.
     """
 
     name: str
     item_bytes: int
     n_bytes: int
-    read: Callable[[int, int], bytes | bytearray | memoryview]
+    read: Callable[[int, int], bytes | bytearray | memoryview] | None
 
 
 class SectionReader(Protocol):

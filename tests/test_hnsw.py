@@ -212,6 +212,65 @@ def test_a_frozen_view_stays_while_rows_are_added() -> None:
     assert other.vectors.get(np.arange(9000, dtype=np.uint32)).tobytes() == rows[:9000].tobytes()
 
 
+def test_a_view_of_few_changes_names_what_was_saved_whole() -> None:
+    rows = clusters(3100, 6, 21)
+    graph = build(rows[:3000], ef=20)
+    whole = Sections(graph.freeze(whole=False))
+    graph.saved()
+    graph.thaw()
+
+    for part in (rows[3000:3050], rows[3050:]):
+        extend(graph, part)
+        before, meta, sections = links(graph), graph.meta(), graph.freeze(whole=False)
+        kept = [section for section in sections if section.read is None]
+        changes = Sections([section for section in sections if section.read is not None])
+        graph.saved()
+        graph.thaw()
+
+        assert [(s.name, s.n_bytes) for s in kept] == [("graph/links", whole.size("graph/links"))]
+        assert changes.size("graph/changed_links") < whole.size("graph/links") / 2
+        changes.data["graph/links"] = whole.data["graph/links"]
+        other = Graph(Vectors(6, "euclidean"), 16, 20, 1)
+        other.load(meta, changes)
+        assert links(other) == before
+
+
+def test_a_view_of_many_changes_or_after_a_failed_save_is_whole() -> None:
+    rows = clusters(3000, 6, 22)
+    graph = build(rows[:1000], ef=20)
+    graph.freeze(whole=False)
+    graph.thaw()
+    assert all(section.read is not None for section in graph.freeze(whole=False))
+    graph.saved()
+    graph.thaw()
+
+    extend(graph, rows[1000:])
+
+    assert all(section.read is not None for section in graph.freeze(whole=False))
+    graph.thaw()
+
+
+def test_a_loaded_graph_knows_what_has_changed_since_it_was_saved_whole() -> None:
+    rows = clusters(3100, 6, 23)
+    graph = build(rows[:3000], ef=20)
+    data = Sections(graph.freeze()).data
+    graph.saved()
+    graph.thaw()
+    extend(graph, rows[3000:3040])
+    meta, sections = graph.meta(), graph.freeze(whole=False)
+    reader = Sections([section for section in sections if section.read is not None])
+    reader.data["graph/links"] = data["graph/links"]
+    graph.thaw()
+    other = Graph(Vectors(6, "euclidean"), 16, 20, 1)
+    other.load(meta, reader)
+
+    extend(graph, rows[3040:])
+    extend(other, rows[3040:])
+    changed = [Sections([s for s in g.freeze(whole=False) if s.read]).data["graph/changed"] for g in (graph, other)]
+
+    assert changed[0] == changed[1]
+
+
 def test_a_loaded_graph_goes_on_as_the_one_that_was_saved() -> None:
     rows = clusters(600, 5, 16)
     graph = build(rows[:400])

@@ -183,6 +183,11 @@ def _write_blocks(
     for section in sections:
         old = [] if previous is None else previous.blocks(section.name)
         blocks: list[Block] = []
+        if section.read is None:
+            blocks = writer.keep(section, old)
+            done += section.n_bytes
+            rows.append(blocks)
+            continue
         for i, start in enumerate(range(0, section.n_bytes, BLOCK_BYTES)):
             stop = min(start + BLOCK_BYTES, section.n_bytes)
             writer.add(section, start, stop, old[i] if i < len(old) else None, blocks)
@@ -206,8 +211,19 @@ class _Writer:
         self._pool = pool
         self._packing: deque[tuple[Future[_Packed], list[Block], int]] = deque()
 
+    def keep(self, section: Section, old: list[Block]) -> list[Block]:
+        """Return the rows of a section that is as it was."""
+        n_bytes = sum(block.raw_bytes for block in old)
+        if n_bytes != section.n_bytes:
+            raise ValueError(
+                f"section {section.name!r} has {n_bytes} bytes in the snapshot before, not {section.n_bytes}"
+            )
+        self.n_reused += len(old)
+        return list(old)
+
     def add(self, section: Section, start: int, stop: int, old: Block | None, blocks: list[Block]) -> None:
         """Read a block and append its row to `blocks`, which may be complete only after `flush`."""
+        assert section.read is not None
         read = section.read(start, stop)
         # A copy, for the section may use the memory of the block again before it is packed and written.
         raw = read if type(read) is bytes else bytes(read)
