@@ -389,7 +389,7 @@ class Database:
         state = self._live()
         store = self._store
         stats: dict[str, Any] = {
-            "indexes": {name: state.collection(name).stats() for name in sorted(state.numbers)},
+            "indexes": {name: collection.stats() for name, collection in state.indexes()},
             "n_keys": len(state.kv),
             "n_changes_since_save": self._commits.n_changes,
         }

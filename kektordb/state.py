@@ -92,9 +92,16 @@ class State:
     def collection(self, name: str) -> Collection:
         """Return the index of this name. Raises IndexNotFound."""
         number = self.numbers.get(name) if isinstance(name, str) else None
-        if number is None:
+        # It may be dropped between the two looks.
+        found = None if number is None else self.collections.get(number)
+        if found is None:
             raise IndexNotFound(f"expected the name of an index, got {name!r:.80}; there are {sorted(self.numbers)}")
-        return self.collections[number]
+        return found
+
+    def indexes(self) -> list[tuple[str, Collection]]:
+        """Return the indexes with their names, sorted, as they are now."""
+        found = [(name, self.collections.get(number)) for name, number in sorted(self.numbers.items())]
+        return [(name, collection) for name, collection in found if collection is not None]
 
     # ------------------------------------------------------------------------------------------------------ applying
 
@@ -123,7 +130,8 @@ class State:
                 self.kv.delete(operation.key)
             case CreateIndex():
                 self.collections[operation.number] = Collection(operation.config)
-                self.numbers[operation.name] = operation.number
+                # Replaced, never changed: readers go through it without a lock.
+                self.numbers = {**self.numbers, operation.name: operation.number}
                 self.next_number = max(self.next_number, operation.number + 1)
             case DropIndex():
                 self.numbers = {name: number for name, number in self.numbers.items() if number != operation.number}

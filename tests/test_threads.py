@@ -261,7 +261,7 @@ def test_an_index_dropped_under_its_readers_is_gone_or_whole() -> None:
 
         def write() -> None:
             try:
-                for _ in range(40):
+                for _ in range(100):
                     db.create_index("items").add_batch([f"i{i}" for i in range(50)], vectors, n_threads=1)
                     db.drop_index("items")
             finally:
@@ -269,6 +269,7 @@ def test_an_index_dropped_under_its_readers_is_gone_or_whole() -> None:
 
         def read() -> None:
             for n in rounds:
+                assert set(db.stats()["indexes"]) <= {"items"}
                 try:
                     hits = db["items"].search(vectors[n % 50], k=50)
                 except kektordb.IndexNotFound:
