@@ -437,6 +437,37 @@ def test_opening_loads_the_graph_and_builds_nothing(path: Path, monkeypatch: pyt
         assert report.records_replayed == 0
 
 
+def test_replay_joins_writes_and_changes_nothing_by_it(path: Path) -> None:
+    """Single items that follow each other are replayed as one batch: only those that may be, and to the same graph."""
+    vectors = rows(400)
+    with kektordb.open(path, n_threads=1) as db:
+        a, b = (
+            db.create_index("a", metric="euclidean", m=3, ef_construction=10),
+            db.create_index("b", metric="euclidean"),
+        )
+        for i in range(60):
+            a.add(f"i{i}", vectors[i], {"n": i})
+        db.save()
+        for i in range(60, 300):
+            match i % 6:
+                case 0 | 1:
+                    a.add(f"i{i}", vectors[i], {"n": i})
+                case 2:
+                    a.upsert(f"i{i % 60}", vectors[i], {"n": -i})
+                case 3:
+                    a.upsert(f"i{i - 3}", vectors[i], {"n": -i})
+                case 4:
+                    b.add(f"i{i}", vectors[i, :3])
+                    b.upsert(f"i{i}", vectors[i, :3])
+                case 5:
+                    a.upsert_batch([f"i{i - 4}", f"new{i}"], vectors[i : i + 2])
+        before, graph = contents(db), graph_of(db, "a")
+
+    with kektordb.open(path, n_threads=1) as db:
+        assert contents(db) == before
+        assert graph_of(db, "a") == graph
+
+
 @pytest.mark.parametrize("call", ["save", "rewrite_aof"])
 def test_a_save_starts_the_log_anew(path: Path, call: str) -> None:
     with kektordb.open(path) as db:

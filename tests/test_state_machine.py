@@ -46,8 +46,8 @@ FILTERS = [
 ]
 PARSED = {text: parse(text) for text in FILTERS}
 
-names = st.sampled_from(["p", "q"])
-ids = st.sampled_from([f"i{i}" for i in range(12)] + ["é", "\U0001f600"])
+names = st.sampled_from(["p", "p", "p", "q"])
+ids = st.sampled_from(["a", "b", "c", "d", "é", "\U0001f600"])
 # Multiples of a half: sums of their products are exact in float32, so that ties are ties and order can be compared.
 vectors = st.lists(st.integers(-4, 4), min_size=DIM, max_size=DIM).map(lambda v: np.array(v, np.float32) / 2)
 numbers = st.integers(-2, 3) | st.sampled_from([0.5, 1.0, -0.0, 2**63, -(2**63)])
@@ -101,13 +101,20 @@ def exactly(value: Any) -> str:
 class Machine(RuleBasedStateMachine):
     """One database, its model, and all that may be done to both."""
 
-    @initialize(sync=st.sampled_from(["always", "no"]), n_threads=st.sampled_from([1, 2]))
-    def begin(self, sync: str, n_threads: int) -> None:
+    @initialize(
+        sync=st.sampled_from(["always", "no"]),
+        n_threads=st.sampled_from([1, 2]),
+        metric=st.sampled_from(["cosine", "euclidean", "dot"]),
+        items=several,
+    )
+    def begin(self, sync: str, n_threads: int, metric: str, items: list[tuple[str, Any, Any]]) -> None:
         self.disk = MemoryBackend()
         self.options: dict[str, Any] = {"sync": sync, "n_threads": n_threads, "autosave": "", "backend": self.disk}
         self.db = Database.open("/db", **self.options)
         self.indexes: dict[str, ModelIndex] = {}
         self.kv: dict[str, bytes] = {}
+        self.create_index("p", metric, 2, False)
+        self.put_batch("p", items, False)
 
     def teardown(self) -> None:
         if hasattr(self, "db"):
