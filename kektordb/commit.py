@@ -18,6 +18,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from time import perf_counter
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -43,9 +44,8 @@ __all__ = ["Build", "Commits", "Exclusive", "Pending"]
 
 Build = Callable[["Pending"], Operation | None]
 
-# The functions behind those of `signal`, which spend 20 µs a write on turning numbers into enums and back.
-_signal = getattr(signal.signal, "__wrapped__", signal.signal)
-_getsignal = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
+# What `signal` is made of: its own functions spend 20 µs a write on turning numbers into enums and back.
+_signals = import_module("_signal")
 _SIGINT = int(signal.SIGINT)
 
 
@@ -340,17 +340,17 @@ class _Uninterrupted:
         self._handler: Any = None
         self._held: tuple[int, FrameType | None] | None = None
         if threading.get_ident() == threading.main_thread().ident:
-            handler = _getsignal(_SIGINT)
+            handler = _signals.getsignal(_SIGINT)
             if callable(handler):
                 self._handler = handler
-                _signal(_SIGINT, self._hold)
+                _signals.signal(_SIGINT, self._hold)
 
     def _hold(self, number: int, frame: FrameType | None) -> None:
         self._held = (number, frame)
 
     def __exit__(self, *_: object) -> None:
         if self._handler is not None:
-            _signal(_SIGINT, self._handler)
+            _signals.signal(_SIGINT, self._handler)
             if self._held is not None:
                 self._handler(*self._held)
 
