@@ -457,8 +457,8 @@ def test_replay_joins_writes_and_changes_nothing_by_it(path: Path) -> None:
                 case 3:
                     a.upsert(f"i{i - 3}", vectors[i], {"n": -i})
                 case 4:
-                    b.add(f"i{i}", vectors[i, :3])
-                    b.upsert(f"i{i}", vectors[i, :3])
+                    b.add(f"i{i}", vectors[i])
+                    b.upsert(f"i{i}", vectors[i])
                 case 5:
                     a.upsert_batch([f"i{i - 4}", f"new{i}"], vectors[i : i + 2])
         before, graph = contents(db), graph_of(db, "a")
