@@ -43,7 +43,8 @@ _METADATA_ONLY = frozenset({"metadata"})
 class Index:
     """A handle to one index of a database; `Database.create_index` and ``db["name"]`` make it.
 
-    It holds the database and the name, never the memory: after the index is dropped every call raises IndexNotFound.
+    It holds the database and the name, never the memory: after the index is dropped every call raises IndexNotFound,
+    and when an index of that name is made anew, it is a handle to that one.
     All calls may be made from any number of threads.
     """
 
