@@ -64,7 +64,7 @@ def vectors_of(start: int, stop: int) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 
 def fill_database(n: int, folder: str) -> dict[str, int]:
-    """Fill, measure, and save for the next case."""
+    """Fill, save for the next case, and measure: no background save is under way then."""
     import kektordb
 
     warm_up()
@@ -76,9 +76,9 @@ def fill_database(n: int, folder: str) -> dict[str, int]:
             index.add_batch(
                 [f"item-{row:06d}" for row in rows], vectors_of(start, rows.stop), list(map(fields_of, rows))
             )
+        db.save()
         grown = growth(before)
         accounted = index.stats()["memory_bytes"]["total"]
-        db.save()
     return grown | {"accounted": accounted}
 
 

@@ -71,6 +71,7 @@ cdef enum:
     COW_SHIFT = 13              # 8,192 lists to a copy-on-write chunk
     ALONE = 256   # first rows of a graph, linked by one thread: rows that do not see each other make islands
     MAX_ROWS = 0x7FFFFFFF
+    AT_ONCE = 4                 # rows of one kernel call while neighbours are chosen
     CHANGED_SHARE = 3           # a view holds the lists that changed when they are at most a third of all
 
 cdef uint64_t EMPTY = <uint64_t>-1
@@ -116,18 +117,23 @@ cdef Py_ssize_t choose_neighbours(const Core* g, Scratch* s, const uint64_t* can
 
     A candidate that is nearer to a chosen one than to the new row is left out: it can be reached through that one.
     """
-    cdef Py_ssize_t i, j, n_chosen = 0
+    cdef Py_ssize_t i, j, m, done, n_chosen = 0
     cdef slot_t slot
     cdef key_t key
     cdef bint good
     for i in range(n):
         slot = slot_of(candidates[i])
-        if n >= most and n_chosen > 0:
+        if n >= most:
             key = key_of(candidates[i])
-            g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.chosen, n_chosen, g.stride, s.chosen_keys)
             good = True
-            for j in range(n_chosen):
-                good = good and s.chosen_keys[j] >= key
+            done = 0
+            # A few at a time: most candidates are turned down by one of the first.
+            while good and done < n_chosen:
+                m = n_chosen - done if n_chosen - done < AT_ONCE else AT_ONCE
+                g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.chosen + done, m, g.stride, s.chosen_keys)
+                for j in range(m):
+                    good = good and s.chosen_keys[j] >= key
+                done += m
             if not good:
                 continue
         s.chosen[n_chosen] = slot

@@ -30,8 +30,10 @@ cdef extern from *:
 
 cdef enum:
     LINE = 16                   # floats in one cache line
-    AHEAD_FLOATS = 2048         # 8 KiB in flight: less stalls on memory, more overflows the first-level cache
-    ROW_FLOATS = 256            # longer rows are streamed by the hardware once their first lines are asked for
+    # Prefetching: 8 rows of 128 dimensions ahead, and of each row the first lines; the hardware streams the others once
+    # these were asked for. More of either was not faster on any data set of benchmarks/search.py, and often slower.
+    AHEAD_FLOATS = 512
+    ROW_FLOATS = 64
 
 
 cdef inline void prefetch_row(const float* row, Py_ssize_t d) noexcept nogil:

@@ -209,6 +209,9 @@ class Index:
                         raise ItemExists(f"expected a new id, got {id!r}, which exists; upsert() replaces")
             return PutItems(number, ids, prepared, blobs, replace)
 
+        if progress is False:
+            self._database._commit(build, n_threads)
+            return
         with show(progress, len(ids), "adding", "items") as step:
             self._database._commit(build, n_threads, step)
 

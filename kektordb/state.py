@@ -107,13 +107,15 @@ class State:
 
     def reserve(self, operation: Operation) -> None:
         """Get the memory that `apply` will take, so that it cannot fail; MemoryError changes nothing."""
-        members = operation.operations if isinstance(operation, Group) else (operation,)
-        puts: dict[int, list[PutItems]] = {}
-        for member in members:
-            if isinstance(member, PutItems):
-                puts.setdefault(member.number, []).append(member)
-        for number, of_index in puts.items():
-            self._collection(number).reserve(of_index)
+        if isinstance(operation, PutItems):
+            self._collection(operation.number).reserve((operation,))
+        elif isinstance(operation, Group):
+            puts: dict[int, list[PutItems]] = {}
+            for member in operation.operations:
+                if isinstance(member, PutItems):
+                    puts.setdefault(member.number, []).append(member)
+            for number, of_index in puts.items():
+                self._collection(number).reserve(of_index)
 
     def apply(self, operation: Operation, n_threads: int | None = None, step: Step | None = None) -> None:
         """Let an operation happen. It was checked against this state, and its memory is reserved."""
