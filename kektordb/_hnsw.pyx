@@ -118,6 +118,7 @@ cdef Py_ssize_t choose_neighbours(const Core* g, Scratch* s, const uint64_t* can
     A candidate that is nearer to a chosen one than to the new row is left out: it can be reached through that one.
     """
     cdef Py_ssize_t i, j, m, done, n_chosen = 0
+    cdef const float* row
     cdef slot_t slot
     cdef key_t key
     cdef bint good
@@ -125,12 +126,13 @@ cdef Py_ssize_t choose_neighbours(const Core* g, Scratch* s, const uint64_t* can
         slot = slot_of(candidates[i])
         if n >= most:
             key = key_of(candidates[i])
+            row = g.rows + <Py_ssize_t>slot * g.stride
             good = True
             done = 0
             # A few at a time: most candidates are turned down by one of the first.
             while good and done < n_chosen:
                 m = n_chosen - done if n_chosen - done < AT_ONCE else AT_ONCE
-                g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.chosen + done, m, g.stride, s.chosen_keys)
+                g.many(row, g.rows, g.stride, s.chosen + done, m, g.stride, s.chosen_keys)
                 for j in range(m):
                     good = good and s.chosen_keys[j] >= key
                 done += m
