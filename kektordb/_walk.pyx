@@ -17,10 +17,11 @@ cdef enum:
 
 cdef uint64_t EMPTY = <uint64_t>-1
 
-# When is reading all allowed rows cheaper than walking the graph? Chosen by benchmarks/filters.py (see
-# docs/decisions/0003-filtered-search.md): a walk costs WALK_NS per unit of ef and grows by n / allowed; a scan costs
-# SCAN_NS and SCAN_LINE_NS per cache line of a row.
-cdef double WALK_NS = 450
+# When is reading all allowed rows cheaper than walking the graph? Measured by benchmarks/filters.py and search.py at 128
+# and 784 dimensions (docs/decisions/0003-filtered-search.md): a walk costs WALK_NS and WALK_LINE_NS per cache line of a
+# row for each unit of ef, which grows by n / allowed; a scan costs SCAN_NS and SCAN_LINE_NS per line for each row.
+cdef double WALK_NS = 870
+cdef double WALK_LINE_NS = 29
 cdef double SCAN_NS = 4
 cdef double SCAN_LINE_NS = 3.5
 
@@ -229,7 +230,7 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t ef, con
     cdef double scan_ns = n_allowed * (SCAN_NS + SCAN_LINE_NS * g.stride / LINE_SLOTS), walk_ns
     if n_allowed == 0:
         return 0
-    walk_ns = WALK_NS * ef * g.n / n_allowed
+    walk_ns = (WALK_NS + WALK_LINE_NS * g.stride / LINE_SLOTS) * ef * g.n / n_allowed
     if n_allowed == g.n:
         words = NULL
     if scan_ns > walk_ns:

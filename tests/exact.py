@@ -31,7 +31,7 @@ def recall(found: list[int], wanted: list[int]) -> float:
 
 
 def clusters(n: int, dim: int, seed: int, n_clusters: int = 50) -> npt.NDArray[np.float32]:
-    """Make rows around random centres: real embeddings are neither uniform nor independent."""
+    """Make rows around centres that depend on `dim` only: real embeddings and queries are neither uniform nor apart."""
+    centres = np.random.default_rng(dim).normal(size=(n_clusters, dim))
     rng = np.random.default_rng(seed)
-    centres = rng.normal(size=(n_clusters, dim))
     return (centres[rng.integers(n_clusters, size=n)] + 0.4 * rng.normal(size=(n, dim))).astype(np.float32)

@@ -58,16 +58,39 @@ class Sections:
         target[:] = self.data[name]
 
 
+# Few rows are compared one by one, which is always right: what a test says of the walk needs more rows than that.
+N_WALKED = 8000
+
+
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("threads", [1, 2])
-def test_recall_at_default_settings(metric: str, threads: int) -> None:
-    rows, queries = clusters(3000, 24, 3), clusters(60, 24, 4)
+def test_a_walk_finds_nearly_all_of_the_nearest(metric: str, threads: int) -> None:
+    rows, queries = clusters(N_WALKED, 32, 3), clusters(60, 32, 4)
     graph = build(rows, metric, threads=threads)
 
-    recalls = [recall(found(graph, q), nearest(metric, rows, q, 10)) for q in queries]
+    recalls = [recall(found(graph, q, 10, 60), nearest(metric, rows, q, 10)) for q in queries]
 
-    assert np.mean(recalls) >= 0.97
+    assert np.mean(recalls) >= 0.95
     assert graph.fault() == ""
+
+
+def test_a_walk_that_keeps_more_finds_more() -> None:
+    rows, queries = clusters(N_WALKED, 32, 3), clusters(60, 32, 4)
+    graph = build(rows, threads=2)
+
+    narrow, wide = (
+        [recall(found(graph, q, 10, ef), nearest("euclidean", rows, q, 10)) for q in queries] for ef in (10, 60)
+    )
+
+    assert np.mean(narrow) + 0.01 < np.mean(wide)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_few_rows_are_searched_exactly(metric: str) -> None:
+    rows, queries = clusters(500, 24, 3), clusters(20, 24, 4)
+    graph = build(rows, metric)
+
+    assert all(recall(found(graph, q), nearest(metric, rows, q, 10)) == 1 for q in queries)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -112,26 +135,34 @@ def test_levels_fall_off_by_the_logarithm_of_m() -> None:
     assert abs(counts[2:].sum() / 40_000 - 1 / 256) < 0.002
 
 
+@pytest.fixture(scope="module")
+def wide_rows() -> tuple[np.ndarray, np.ndarray, Graph]:
+    """Rows of so many dimensions that half of them are walked through rather than read."""
+    rows, queries = clusters(N_WALKED, 256, 7), clusters(20, 256, 8)
+    return rows, queries, build(rows, ef=60, threads=2)
+
+
 @pytest.mark.parametrize("share", [0.5, 0.1, 0.01, 0.002])
 @pytest.mark.parametrize("kind", ["random", "correlated", "far"])
-def test_a_filtered_search_finds_what_an_exact_one_finds(share: float, kind: str) -> None:
-    rows, queries = clusters(8000, 16, 7), clusters(20, 16, 8)
-    graph = build(rows, threads=2)
+@pytest.mark.parametrize("ef", [10, 50])
+def test_a_filtered_search_finds_what_an_exact_one_finds(
+    share: float, kind: str, ef: int, wide_rows: tuple[np.ndarray, np.ndarray, Graph]
+) -> None:
+    rows, queries, graph = wide_rows
     rng = np.random.default_rng(9)
-    direction = rng.normal(size=16)
-    value = rng.random(8000) if kind == "random" else rows @ direction
+    value = rng.random(len(rows)) if kind == "random" else rows @ rng.normal(size=rows.shape[1])
     if kind == "far":
         value = -((rows - queries.mean(axis=0)) ** 2).sum(axis=1)
     allowed = np.flatnonzero(value < np.quantile(value, share))
-    bitmap = Bitmap.from_slots(allowed.tolist(), 8000)
+    bitmap = Bitmap.from_slots(allowed.tolist(), len(rows))
 
     recalls = []
     for q in queries:
-        hits = found(graph, q, 10, 100, bitmap)
+        hits = found(graph, q, 10, ef, bitmap)
         assert set(hits) <= set(allowed.tolist())
         assert len(hits) == min(10, len(allowed))
         recalls.append(recall(hits, allowed[nearest("euclidean", rows[allowed], q, 10)].tolist()))
-    assert np.mean(recalls) >= 0.95
+    assert np.mean(recalls) >= (0.95 if ef == 50 else 0.8)
 
 
 @pytest.mark.parametrize("n_allowed", [0, 1, 5])
@@ -312,7 +343,7 @@ def test_searches_beside_linking_find_every_row_that_was_linked() -> None:
         while not done.is_set() or n_searches < 50:
             i = int(rng.integers(2000))
             n_searches += 1
-            if i not in found(graph, rows[i], 3, 60):
+            if i not in found(graph, rows[i], 3, 40):
                 misses.append(i)
 
     reader = threading.Thread(target=search)
@@ -323,4 +354,4 @@ def test_searches_beside_linking_find_every_row_that_was_linked() -> None:
 
     assert len(misses) <= n_searches // 100
     assert graph.fault() == ""
-    assert all(i in found(graph, rows[i], 3, 60) for i in range(2000, 6000, 37))
+    assert all(i in found(graph, rows[i], 3, 40) for i in range(2000, 6000, 37))
