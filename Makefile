@@ -51,10 +51,11 @@ debug:
 	find $(DEBUG_TREE) -type f ! -name '*.so' ! -path '$(DEBUG_TREE)/build/*' ! -path '$(DEBUG_TREE)/.venv/*' -delete
 	tar -c --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' . | tar -x -C $(DEBUG_TREE)
 	KEKTORDB_SANITIZE=address,undefined $(MAKE) -C $(DEBUG_TREE) VENV=.venv build .venv/.extra-test
-	cd $(DEBUG_TREE) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
-	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
+	rm -f $(DEBUG_TREE)/sanitizer.*
+	cd $(DEBUG_TREE) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:log_path=$$PWD/sanitizer \
+	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:log_path=$$PWD/sanitizer \
 	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	    .venv/bin/python -X faulthandler -m pytest $(PYTEST_ARGS)
+	    .venv/bin/python -X faulthandler -m pytest $(PYTEST_ARGS) || { cat sanitizer.* 2>/dev/null; exit 1; }
 
 build: $(VENV)/.built
 

@@ -334,7 +334,8 @@ cdef class Graph:
             level = draw_level(self.seed, i, factor)
             self.core.levels[i] = level
             self.core.upper_at[i] = self.n_upper
-            memset(self.core.upper + self.n_upper * self.core.m, 0xFF, level * self.core.m * sizeof(slot_t))
+            if level:
+                memset(self.core.upper + self.n_upper * self.core.m, 0xFF, level * self.core.m * sizeof(slot_t))
             self.n_upper += level
         memset(self.core.links + first * self.core.width, 0xFF, n * self.core.width * sizeof(slot_t))
         memset(self.core.changed + first, 3, n)

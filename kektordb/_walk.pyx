@@ -17,9 +17,9 @@ cdef enum:
 
 cdef uint64_t EMPTY = <uint64_t>-1
 
-# When is reading all allowed rows cheaper than walking the graph? Measured by benchmarks/filters.py and search.py at 128
-# and 784 dimensions (docs/decisions/0003-filtered-search.md): a walk costs WALK_NS and WALK_LINE_NS per cache line of a
-# row for each unit of ef, which grows by n / allowed; a scan costs SCAN_NS and SCAN_LINE_NS per line for each row.
+# When is reading all allowed rows cheaper than walking the graph? Measured by benchmarks/filters.py and search.py, 128
+# and 784 dimensions (docs/decisions/0003-filtered-search.md): a walk costs WALK_NS, and WALK_LINE_NS per line of a row,
+# for each unit of ef, which grows by n / allowed; a scan costs SCAN_NS and SCAN_LINE_NS per line for each row.
 cdef double WALK_NS = 870
 cdef double WALK_LINE_NS = 29
 cdef double SCAN_NS = 4
