@@ -2,16 +2,15 @@
 
 Hierarchical navigable small worlds after Malkov & Yashunin, "Efficient and robust approximate nearest neighbor search
 using Hierarchical Navigable Small World graphs" (2016): insertion is algorithm 1, the search of a level algorithm 2,
-neighbours are chosen by the heuristic of algorithm 4 without its two extensions. We differ in three ways:
+neighbours are chosen by the heuristic of algorithm 4 without its two extensions. How a level is searched is in `_walk`.
+We differ in two ways:
 
-* a step of the search expands up to ``BEAM`` candidates at once, so that their cache misses overlap, and keeps one
-  sorted pool instead of two heaps;
 * readers take no lock: a list is changed under a spin lock by storing aligned 32-bit slots, each of a row that is
   there already, so a reader sees old or new neighbours and both are right;
 * a new row gets its own lists on all levels before any other row links to it.
 
-Who may call what together: `link`, `search`, `search_batch` and `scan` with each other; `reserve`, `append`, `load`
-with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
+Who may call what together: `link`, `search` and `search_batch` with each other; `reserve`, `append`, `load`, `freeze` and
+`thaw` with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
 """
 
 from cpython.buffer cimport PyBUF_WRITE
