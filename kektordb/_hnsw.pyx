@@ -9,8 +9,8 @@ We differ in two ways:
   there already, so a reader sees old or new neighbours and both are right;
 * a new row gets its own lists on all levels before any other row links to it.
 
-Who may call what together: `link`, `search` and `search_batch` with each other; `reserve`, `append`, `load`, `freeze` and
-`thaw` with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
+Who may call what together: `link`, `search` and `search_batch` with each other; `reserve`, `append`, `load`, `freeze`
+and `thaw` with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
 """
 
 from cpython.buffer cimport PyBUF_WRITE
