@@ -17,7 +17,7 @@ from kektordb._strings import StringMap
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot, VectorError
 from kektordb.operations import DeleteItems, IndexConfig, PutItems, PutMetadata
-from kektordb.query import Explanation, Filter, compile_filter
+from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.results import Item, Results
 from kektordb.types import Section, SectionReader
 
@@ -179,19 +179,24 @@ class Collection:
             if graph is None:
                 return Results([], np.empty(0, np.float32), is_product)
             self._check_dim(graph, query.shape[0])
-            allowed, n_allowed = None, self.n_alive
-            if plan is not None:
-                allowed = plan.run(self.columns, len(graph), params)
-                allowed.iand(self.alive)
-                n_allowed = -1
-            elif n_allowed != len(graph):
-                allowed = self.alive
-            slots, distances = graph.search(query, k, ef, allowed, n_allowed)
+            n_allowed = self.n_alive if plan is None else -1
+            slots, distances = graph.search(query, k, ef, self._allowed(plan, params), n_allowed)
             if slots is None or distances is None:
                 raise VectorError(self.refused("the query"))
             return self._results(slots, distances, include)
         finally:
             lock.release_read()
+
+    def _allowed(self, plan: Plan | None, params: Params) -> Bitmap | None:
+        """Return the slots that a search may give back, or None for all of them; the read lock is held."""
+        if plan is not None:
+            return self._matches(plan, params)
+        return None if self.n_alive == self.n_slots else self.alive
+
+    def _matches(self, plan: Plan, params: Params) -> Bitmap:
+        rows = plan.run(self.columns, self.n_slots, params)
+        rows.iand(self.alive)
+        return rows
 
     def _check_dim(self, graph: Graph, dim: int) -> None:
         # Again, under the lock: the first item may have come in since the call began.
@@ -228,13 +233,7 @@ class Collection:
             if graph is None:
                 return [Results([], np.empty(0, np.float32), self.config.metric == "dot") for _ in queries]
             self._check_dim(graph, queries.shape[1])
-            allowed = None
-            if plan is not None:
-                allowed = plan.run(self.columns, len(graph), params)
-                allowed.iand(self.alive)
-            elif self.n_alive != len(graph):
-                allowed = self.alive
-            slots, distances, counts = graph.search_batch(queries, k, ef, n_threads, allowed)
+            slots, distances, counts = graph.search_batch(queries, k, ef, n_threads, self._allowed(plan, params))
             bad = np.flatnonzero(counts < 0)
             if len(bad):
                 raise VectorError(self.refused(f"query {bad[0]}"))
@@ -270,11 +269,7 @@ class Collection:
 
     def matching(self, filter: Filter | None, params: Params) -> Bitmap:
         """Return the slots of the living items that match; the read lock is held."""
-        if filter is None:
-            return self.alive.copy()
-        matches = compile_filter(filter).run(self.columns, self.n_slots, params)
-        matches.iand(self.alive)
-        return matches
+        return self.alive.copy() if filter is None else self._matches(compile_filter(filter), params)
 
     def matching_ids(self, filter: Filter | None, params: Params) -> list[str]:
         """Return the ids of the items that match, in the order in which they came in."""
