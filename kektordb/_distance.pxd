@@ -1,15 +1,28 @@
 """The kernel table: distances from one query to many rows, compiled per instruction set, chosen at import."""
 
+from libc.stdint cimport uint8_t, uint16_t
+
 from kektordb._types cimport key_t, slot_t
 
-# out[i] = key of the distance between the query and row ids[i] of `base`, for i < n. `stride` and `d` count floats;
-# `d` is a multiple of 16 and rows are 64-byte aligned, both zero-padded.
-ctypedef void (*many_t)(const float* query, const float* base, Py_ssize_t stride, const slot_t* ids,
-                        Py_ssize_t n, Py_ssize_t d, key_t* out) noexcept nogil
+# out[i] = key of the distance between the query and row ids[i] of `rows`, for i < n: a smaller key is nearer. `d` counts
+# the components of a padded row: whole cache lines, aligned to 64 bytes, with zeros at the end, as the query has.
+ctypedef void (*many_t)(const void* query, const void* rows, const slot_t* ids, Py_ssize_t n, Py_ssize_t d,
+                        key_t* out) noexcept nogil
 
 cdef struct Kernels:
-    many_t l2_many      # squared Euclidean distance
-    many_t ip_many      # negated inner product
+    # rows and query of float32; keys as `distance_of_key` reads them
+    many_t f32_l2       # squared Euclidean distance
+    many_t f32_ip       # negated inner product
+    # rows of float16, query of float32
+    many_t f16_l2
+    many_t f16_ip
+    # rows and query of 8-bit codes; keys are integers
+    many_t u8_l2        # squared Euclidean distance of the codes
+    many_t u8_ip        # 2^31 minus the product of codes and of query codes - 128
+    # Write the codes round((row - low) * per_unit), clipped; returns the squared error in units of a code.
+    float (*encode)(const float* row, Py_ssize_t d, float low, float per_unit, uint8_t* codes) noexcept nogil
+    # float16 to float32
+    void (*widen)(const uint16_t* row, Py_ssize_t d, float* out) noexcept nogil
 
 cdef const Kernels* active_kernels() noexcept nogil
 

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
+from kektordb._codes cimport Codes
 from kektordb._memory cimport Region
 from kektordb._types cimport slot_t, word_t
 from kektordb._vectors cimport Vectors
@@ -10,6 +11,8 @@ from kektordb._walk cimport Core, Scratch
 cdef class Graph:
     cdef Core core
     cdef readonly Vectors vectors
+    cdef readonly Codes codes   # None until there are rows enough
+    cdef bint wants_codes
     cdef readonly uint64_t seed
     cdef Region links, upper, upper_at, levels, changed, shadow
     cdef Py_ssize_t n_whole     # rows whose lists a snapshot holds as one section

@@ -1,16 +1,11 @@
 """The graph: how are the nearest vectors found without looking at all of them?
 
 Hierarchical navigable small worlds after Malkov & Yashunin, "Efficient and robust approximate nearest neighbor search
-using Hierarchical Navigable Small World graphs" (2016): insertion is algorithm 1, the search of a level algorithm 2,
-neighbours are chosen by the heuristic of algorithm 4 without its two extensions. How a level is searched is in `_walk`.
-We differ in two ways:
+using Hierarchical Navigable Small World graphs" (2016). This is the owner of the arrays; how a row is inserted is in
+`_insert`, how a level is searched in `_walk`, and how a query is answered in `_find`.
 
-* readers take no lock: a list is changed under a spin lock by storing aligned 32-bit slots, each of a row that is
-  there already, so a reader sees old or new neighbours and both are right;
-* a new row gets its own lists on all levels before any other row links to it.
-
-Who may call what together: `link`, `search` and `search_batch` with each other; `reserve`, `append`, `load`, `freeze`
-and `thaw` with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
+Who may call what together: `link`, `search` and `search_batch` with each other; `reserve`, `append`, `adopt`, `load`,
+`freeze` and `thaw` with nothing. A frozen view is taken while no `link` runs, and read while any of them runs.
 """
 
 from cpython.buffer cimport PyBUF_WRITE
@@ -23,30 +18,24 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from kektordb._bitmap cimport Bitmap
+from kektordb._codes cimport Codes
+from kektordb._distance cimport active_kernels
+from kektordb._find cimport find, pool_size
+from kektordb._insert cimport COW_SHIFT, N_LOCKS, cow_copy, draw_level, insert
 from kektordb._memory cimport Region
-from kektordb._types cimport NO_SLOT, key_t, slot_t, word_t
+from kektordb._types cimport NO_SLOT, slot_t, word_t
 from kektordb._vectors cimport Vectors
 from kektordb._walk cimport (
     LINE_SLOTS,
     MAX_LEVEL,
     Core,
     Scratch,
-    descend,
-    entry_of,
-    find,
     fit_scratch,
     free_scratch,
     key_of,
     list_of,
-    load_top,
     lock,
-    new_epoch,
-    pool_size,
-    search_level,
     slot_of,
-    sort_candidates,
-    store_slot,
-    store_top,
     top_level,
     unlock,
 )
@@ -54,6 +43,8 @@ from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
 import numpy as np
+
+from kektordb._codes import TRAIN_FROM
 
 cdef extern from *:
     """
@@ -66,159 +57,13 @@ cdef extern from *:
     const int OPENMP "KEKTOR_OPENMP"
 
 cdef enum:
-    N_LOCKS = 65536             # stripes: two threads meet by chance once in 65,536
-    COW_SHIFT = 13              # 8,192 lists to a copy-on-write chunk
     ALONE = 256   # first rows of a graph, linked by one thread: rows that do not see each other make islands
     MAX_ROWS = 0x7FFFFFFF
-    AT_ONCE = 4                 # rows of one kernel call while neighbours are chosen
     CHANGED_SHARE = 3           # a view holds the lists that changed when they are at most a third of all
 
 cdef uint64_t EMPTY = <uint64_t>-1
 
 openmp = OPENMP != 0
-
-
-# ------------------------------------------------------------------------------------------------- changing a list
-
-cdef void cow_copy(Core* g, Py_ssize_t chunk) noexcept nogil:
-    """Keep a chunk of level 0 as it was when the view was frozen."""
-    cdef Py_ssize_t size = g.width << COW_SHIFT
-    lock(&g.cow_locks[chunk])
-    if not g.cow_done[chunk]:
-        memcpy(g.cow_shadow + chunk * size, g.links + chunk * size, size * sizeof(slot_t))
-        g.cow_done[chunk] = 1
-    unlock(&g.cow_locks[chunk])
-
-
-cdef inline void before_change(Core* g, slot_t slot, int level) noexcept nogil:
-    cdef Py_ssize_t chunk = slot >> COW_SHIFT
-    if level == 0:
-        g.changed[slot] = 3
-        if chunk < g.cow_chunks and not g.cow_done[chunk]:
-            cow_copy(g, chunk)
-
-
-cdef void write_list(Core* g, slot_t slot, int level, const slot_t* chosen, Py_ssize_t n) noexcept nogil:
-    cdef slot_t* target = <slot_t*>list_of(g, slot, level)
-    cdef Py_ssize_t i, most = g.m if level else g.m0
-    before_change(g, slot, level)
-    for i in range(n):
-        store_slot(target + i, chosen[i])
-    for i in range(n, most):
-        store_slot(target + i, NO_SLOT)
-
-
-# ----------------------------------------------------------------------------------------------------- one insertion
-
-cdef Py_ssize_t choose_neighbours(const Core* g, Scratch* s, const uint64_t* candidates, Py_ssize_t n,
-                                  Py_ssize_t most) noexcept nogil:
-    """Choose up to `most` neighbours among sorted candidates, into `s.chosen`: algorithm 4 of the paper.
-
-    A candidate that is nearer to a chosen one than to the new row is left out: it can be reached through that one.
-    """
-    cdef Py_ssize_t i, j, m, done, n_chosen = 0
-    cdef const float* row
-    cdef slot_t slot
-    cdef key_t key
-    cdef bint good
-    for i in range(n):
-        slot = slot_of(candidates[i])
-        if n >= most:
-            key = key_of(candidates[i])
-            row = g.rows + <Py_ssize_t>slot * g.stride
-            good = True
-            done = 0
-            # A few at a time: most candidates are turned down by one of the first.
-            while good and done < n_chosen:
-                m = n_chosen - done if n_chosen - done < AT_ONCE else AT_ONCE
-                g.many(row, g.rows, g.stride, s.chosen + done, m, g.stride, s.chosen_keys)
-                for j in range(m):
-                    good = good and s.chosen_keys[j] >= key
-                done += m
-            if not good:
-                continue
-        s.chosen[n_chosen] = slot
-        n_chosen += 1
-        if n_chosen == most:
-            break
-    return n_chosen
-
-
-cdef void link_back(Core* g, Scratch* s, slot_t slot, slot_t new, int level) noexcept nogil:
-    """Add `new` to the list of `slot`; a full list is chosen anew among its members and `new`."""
-    cdef Py_ssize_t i, n = 0, most = g.m if level else g.m0
-    cdef slot_t* links = <slot_t*>list_of(g, slot, level)
-    cdef uint8_t* stripe = &g.locks[slot % N_LOCKS]
-    lock(stripe)
-    while n < most and links[n] != NO_SLOT:
-        n += 1
-    if n < most:
-        before_change(g, slot, level)
-        store_slot(links + n, new)
-    else:
-        memcpy(s.work, links, n * sizeof(slot_t))
-        s.work[n] = new
-        n += 1
-        g.many(g.rows + <Py_ssize_t>slot * g.stride, g.rows, g.stride, s.work, n, g.stride, s.keys)
-        for i in range(n):
-            s.candidates[i] = entry_of(s.keys[i], s.work[i])
-        sort_candidates(s.candidates, n)
-        write_list(g, slot, level, s.chosen, choose_neighbours(g, s, s.candidates, n, most))
-    unlock(stripe)
-
-
-cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
-    """Link a row that `append` has put in place."""
-    cdef int level = g.levels[slot], from_level, at
-    cdef uint64_t top = load_top(&g.top)
-    cdef const float* row = g.rows + <Py_ssize_t>slot * g.stride
-    cdef bint raises = top == EMPTY or level > top_level(top)
-    cdef Py_ssize_t n, i
-    cdef const slot_t* links
-    if raises:
-        # Rare: the graph gets a new top. Whoever else raises it waits until this one is done.
-        lock(&g.top_lock)
-        top = load_top(&g.top)
-    if top != EMPTY:
-        new_epoch(s)
-        from_level = level if level < top_level(top) else top_level(top)
-        s.pool[0] = descend(g, s, row, top, from_level)
-        n = 1
-        for at in range(from_level, -1, -1):
-            new_epoch(s)
-            s.visited[slot] = s.epoch
-            for i in range(n):
-                s.pool[i] &= ~<uint64_t>1
-                s.visited[slot_of(s.pool[i])] = s.epoch
-            n = search_level(g, s, row, at, n, g.ef_construction)
-            write_list(g, slot, at, s.chosen, choose_neighbours(g, s, s.pool, n, g.m))
-        for at in range(from_level + 1):
-            links = list_of(g, slot, at)
-            # The list may grow meanwhile: whoever links to this row has linked both ways already.
-            memcpy(s.pool, links, g.m * sizeof(slot_t))
-            for i in range(g.m):
-                if (<slot_t*>s.pool)[i] == NO_SLOT:
-                    break
-                link_back(g, s, (<slot_t*>s.pool)[i], slot, at)
-    if raises:
-        if top == EMPTY or level > top_level(top):
-            store_top(&g.top, <uint64_t>level << 32 | slot)
-        unlock(&g.top_lock)
-
-
-cdef inline uint64_t mix(uint64_t x) noexcept nogil:
-    """Scramble a counter: the output function of SplitMix64 (Steele, Lea & Flood 2014)."""
-    x += <uint64_t>0x9E3779B97F4A7C15
-    x = (x ^ (x >> 30)) * <uint64_t>0xBF58476D1CE4E5B9
-    x = (x ^ (x >> 27)) * <uint64_t>0x94D049BB133111EB
-    return x ^ (x >> 31)
-
-
-cdef int draw_level(uint64_t seed, uint64_t counter, double factor) noexcept nogil:
-    """Draw the level of the `counter`-th insertion: geometric with mean 1/ln(m), the same for every run and thread."""
-    cdef double uniform = <double>((mix(seed ^ mix(counter)) >> 11) + 1) / <double>(<uint64_t>1 << 53)
-    cdef double level = -log(uniform) * factor
-    return MAX_LEVEL if level > MAX_LEVEL else <int>level
 
 
 # ------------------------------------------------------------------------------------------------------- the graph
@@ -236,9 +81,11 @@ cdef class Graph:
         Candidates kept while a row is inserted.
     seed : int
         Of the levels. The same seed, order of insertion and one thread give the same graph.
+    coded : bool
+        Walk on 8-bit codes once there are rows enough to choose their range: `train`.
     """
 
-    def __cinit__(self, Vectors vectors, Py_ssize_t m, Py_ssize_t ef_construction, uint64_t seed):
+    def __cinit__(self, Vectors vectors, Py_ssize_t m, Py_ssize_t ef_construction, uint64_t seed, bint coded=True):
         self.vectors = vectors
         self.seed = seed
         self.links = Region()
@@ -252,8 +99,17 @@ cdef class Graph:
         self.core.m0 = 2 * m
         self.core.width = (2 * m + LINE_SLOTS - 1) // LINE_SLOTS * LINE_SLOTS
         self.core.ef_construction = ef_construction
-        self.core.many = vectors.many
-        self.core.stride = vectors.stride
+        self.wants_codes = coded
+        self.core.exact.many = vectors.many
+        self.core.exact.d = vectors.stride
+        self.core.exact.row_bytes = vectors.stride * vectors.item_bytes
+        self.core.exact.halves = vectors.halves
+        self.core.product = vectors.metric_is_dot
+        self.core.codes.many = active_kernels().u8_ip if vectors.metric_is_dot else active_kernels().u8_l2
+        self.core.codes.d = self.core.codes.row_bytes = (vectors.dim + 63) // 64 * 64
+        self.core.dim = vectors.dim
+        self.core.encode = active_kernels().encode
+        self.core.widen = active_kernels().widen
         self.core.top = EMPTY
         self.core.locks = <uint8_t*>PyMem_Calloc(N_LOCKS, 1)
         if self.core.locks == NULL:
@@ -307,6 +163,8 @@ cdef class Graph:
         for i in range(self.core.n, n):
             lists += draw_level(self.seed, i, factor)
         self.vectors.reserve(n)
+        if self.codes is not None:
+            self.codes.reserve(n)
         self.links.grow(<size_t>n * self.core.width * sizeof(slot_t))
         self.upper.grow(<size_t>lists * self.core.m * sizeof(slot_t))
         self.upper_at.grow(<size_t>n * sizeof(uint32_t))
@@ -315,7 +173,14 @@ cdef class Graph:
         self.point()
 
     cdef int point(self) except -1:
-        self.core.rows = self.vectors.rows
+        self.core.exact.rows = self.vectors.rows
+        if self.codes is not None:
+            self.core.codes.rows = <const char*>self.codes.rows
+            self.core.low = <float>self.codes.low
+            self.core.per_unit = <float>(1 / self.codes.unit)
+            self.core.code_error = self.codes.mean_error()
+            self.core.code_square = self.codes.total_square / self.codes.n if self.codes.n else 0
+            self.core.coded = True
         self.core.links = <slot_t*>self.links.data
         self.core.upper = <slot_t*>self.upper.data
         self.core.upper_at = <uint32_t*>self.upper_at.data
@@ -338,8 +203,44 @@ cdef class Graph:
             self.n_upper += level
         memset(self.core.links + first * self.core.width, 0xFF, n * self.core.width * sizeof(slot_t))
         memset(self.core.changed + first, 3, n)
+        if self.codes is not None:
+            self.codes.append(first + n)
+            self.point()
         self.core.n = first + n
         return first
+
+    # ---- codes
+
+    def train(self, rows=None):
+        """Make codes when there shall be some and there are not, or their range no longer fits.
+
+        Nothing changes yet, and searches may run meanwhile, but no other call that changes the graph: `adopt` what is
+        returned.
+
+        Parameters
+        ----------
+        rows : float32 (n, dim), optional
+            Prepared rows that are about to be appended: they help to choose the range.
+
+        Returns
+        -------
+        Codes or None
+        """
+        cdef Py_ssize_t n = self.core.n
+        if not self.wants_codes:
+            return None
+        if self.codes is None:
+            if n + (0 if rows is None else len(rows)) < TRAIN_FROM:
+                return None
+        elif not self.codes.drifted():
+            return None
+        return Codes.train(self.vectors, n, rows)
+
+    def adopt(self, Codes codes not None):
+        """Walk on these codes of all rows from now on."""
+        codes.reserve(self.vectors.region.size // self.core.exact.row_bytes)
+        self.codes = codes
+        self.point()
 
     def link(self, Py_ssize_t first, Py_ssize_t n, int n_threads):
         """Link `n` appended rows into the graph. Releases the GIL; searches may run meanwhile.
@@ -486,7 +387,8 @@ cdef class Graph:
 
     def meta(self):
         """Return what is not in a section: rows, upper lists, entry point and top level."""
-        return {"n": self.core.n, "n_upper": self.n_upper, "top": self.core.top}
+        codes = None if self.codes is None else self.codes.meta()
+        return {"n": self.core.n, "n_upper": self.n_upper, "top": self.core.top, "codes": codes}
 
     def freeze(self, bint whole=True):
         """Freeze a view: list its sections. They stay as they are now until `thaw`, while rows are added.
@@ -599,6 +501,18 @@ cdef class Graph:
         fault = self.fault()
         if fault:
             raise CorruptSnapshot(f"the graph of a snapshot is damaged: {fault}")
+        self._load_codes(meta)
+
+    def _load_codes(self, dict meta):
+        """Make the codes of all rows again; a snapshot of an older version knows no range."""
+        cdef Codes codes = None
+        if "codes" not in meta:
+            codes = self.train()
+        elif meta["codes"] is not None and self.wants_codes:
+            codes = Codes(self.vectors, **meta["codes"])
+            codes.append(self.core.n)
+        if codes is not None:
+            self.adopt(codes)
 
     def _load_changed(self, reader):
         """Put the lists that changed after level 0 was saved whole in their places."""
@@ -671,8 +585,10 @@ cdef class Graph:
         return self.core.levels[slot]
 
     def memory_bytes(self):
-        """Return the bytes that the links take, without the rows."""
-        return (self.core.n * (self.core.width * sizeof(slot_t) + sizeof(uint32_t) + 1)
+        """Return the bytes that links and codes take, without the rows."""
+        cdef Py_ssize_t codes = self.core.codes.row_bytes if self.core.coded else 0
+        # A slot costs its list and codes, where its upper lists begin, its level, and whether its list has changed.
+        return (self.core.n * (self.core.width * sizeof(slot_t) + codes + sizeof(uint32_t) + 2)
                 + self.n_upper * self.core.m * sizeof(slot_t))
 
 

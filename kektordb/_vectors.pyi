@@ -1,4 +1,4 @@
-"""How are vectors stored? Rows of float32 by slot, zero-padded to whole cache lines; normalised for cosine."""
+"""How are vectors stored? Rows by slot, zero-padded to whole cache lines, normalised for cosine."""
 
 import numpy as np
 import numpy.typing as npt
@@ -7,6 +7,7 @@ from typing_extensions import disjoint_base
 from kektordb.types import Section, SectionReader
 
 METRICS: tuple[str, ...]
+PRECISIONS: tuple[str, ...]
 MAX_DIM: int
 
 @disjoint_base
@@ -14,9 +15,11 @@ class Vectors:
     """Rows of one index."""
 
     metric: str
+    precision: str
     dim: int
     stride: int
-    def __new__(cls, dim: int, metric: str) -> Vectors: ...
+    item_bytes: int
+    def __new__(cls, dim: int, metric: str, precision: str = "float32") -> Vectors: ...
     def prepare_rows(self, source: npt.NDArray[np.float32]) -> tuple[npt.NDArray[np.float32], int]: ...
     def put(self, first: int, source: npt.NDArray[np.float32]) -> None: ...
     def get(self, slots: npt.NDArray[np.uint32]) -> npt.NDArray[np.float32]: ...

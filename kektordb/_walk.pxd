@@ -10,7 +10,7 @@ cdef extern from *:
     """
     #include <stdint.h>
     #if defined(__GNUC__) || defined(__clang__)
-    #define kektor_prefetch(p) __builtin_prefetch(p)
+    #define kektor_prefetch(p) __builtin_prefetch((p), 0, 2)
     #define kektor_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
     #define kektor_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define kektor_load_top(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
@@ -50,15 +50,31 @@ cdef extern from *:
     int first_bit "kektor_first_bit"(uint64_t word) noexcept nogil
 
 cdef enum:
+    CHUNK = 256                 # rows handed to a kernel at once by everything but a walk
     MAX_LEVEL = 15
     LINE_SLOTS = 16             # slots in one cache line
 
 
-cdef struct Core:
-    # rows
-    const float* rows
-    Py_ssize_t stride
+cdef struct Space:
+    # what distances are computed on: rows as they are stored, or their codes
+    const char* rows
+    Py_ssize_t d                # components of a padded row
+    Py_ssize_t row_bytes
     many_t many
+    bint halves                 # rows must be widened before they can be queries
+
+
+cdef struct Core:
+    Space exact
+    Space codes
+    bint coded                  # there are codes, and walks use them
+    bint product                # keys of codes are products, not distances
+    float low, per_unit         # code = round((component - low) * per_unit)
+    double code_error           # mean squared error of a row, in units of a code
+    double code_square          # mean squared length of a row, likewise; known for products only
+    Py_ssize_t dim
+    float (*encode)(const float* row, Py_ssize_t d, float low, float per_unit, uint8_t* codes) noexcept nogil
+    void (*widen)(const uint16_t* row, Py_ssize_t d, float* out) noexcept nogil
     # graph; every list holds slots and ends with NO_SLOT unless it is full
     Py_ssize_t n                # slots in use, linked or not
     Py_ssize_t m, m0            # most neighbours above and on level 0
@@ -78,6 +94,14 @@ cdef struct Core:
     slot_t* cow_shadow
     uint8_t* changed            # lists of level 0, bit 0: since they were saved whole, bit 1: since the last view
 
+cdef struct Watch:
+    # how a filtered walk knows when to stop
+    const word_t* words         # rows that are allowed
+    Py_ssize_t need             # so many allowed ones, expanded, are as good as a whole pool
+    double most                 # expansions that cost as much as reading all allowed rows
+    bint hopeless               # it would have taken more than that
+
+
 cdef struct Scratch:
     Scratch* next
     uint16_t* visited           # epoch in which a slot was seen
@@ -90,7 +114,24 @@ cdef struct Scratch:
     key_t* keys
     slot_t* chosen
     key_t* chosen_keys
-    float* query
+    float* query                # padded, as rows are
+    float* row                  # a row that is the query while neighbours are chosen
+    uint8_t* code               # codes of the query, padded
+    double code_error           # squared error of these codes
+    double code_square          # squared length of these codes; known for products only
+
+
+cdef inline const Space* walked(const Core* g) noexcept nogil:
+    """The space in which the graph is walked and built."""
+    return &g.codes if g.coded else &g.exact
+
+
+cdef inline const void* row_as_query(const Core* g, const Space* space, slot_t slot, float* buffer) noexcept nogil:
+    cdef const char* row = space.rows + <Py_ssize_t>slot * space.row_bytes
+    if space.halves:
+        g.widen(<const uint16_t*>row, space.d, buffer)
+        return buffer
+    return row
 
 cdef inline const slot_t* list_of(const Core* g, slot_t slot, int level) noexcept nogil:
     if level == 0:
@@ -132,11 +173,14 @@ cdef inline uint64_t entry_of(key_t key, slot_t slot) noexcept nogil:
     return <uint64_t>key << 32 | <uint64_t>slot << 1
 
 
-cdef Py_ssize_t search_level(const Core* g, Scratch* s, const float* query, int level, Py_ssize_t n_entries,
-                             Py_ssize_t ef) noexcept nogil
-cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t top, int target) noexcept nogil
-cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
-                     Py_ssize_t n_allowed) noexcept nogil
-cdef Py_ssize_t pool_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef, Py_ssize_t n_allowed) noexcept nogil
+cdef Py_ssize_t search_level(const Core* g, const Space* space, Scratch* s, const void* query, int level,
+                             Py_ssize_t n_entries, Py_ssize_t ef, Watch* watch) noexcept nogil
+cdef uint64_t descend(const Core* g, const Space* space, Scratch* s, const void* query, uint64_t top,
+                      int target) noexcept nogil
+cdef Py_ssize_t descend_wide(const Core* g, const Space* space, Scratch* s, const void* query, uint64_t top,
+                             int target) noexcept nogil
+cdef void sort_entries(uint64_t* a, Py_ssize_t n) noexcept nogil
+cdef void rekey(const Space* space, Scratch* s, const void* query, Py_ssize_t n) noexcept nogil
+cdef Py_ssize_t mark(Scratch* s, Py_ssize_t n) noexcept nogil
 cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nogil
 cdef void free_scratch(Scratch* s) noexcept nogil

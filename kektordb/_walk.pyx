@@ -1,29 +1,22 @@
-"""How does one search run? Level by level, from the entry point to the nearest rows; or over all rows that may match.
+"""How is one level of the graph searched? Best first, from some entries to the nearest rows.
 
 Algorithm 2 of Malkov & Yashunin (2016), see `_hnsw`, with one sorted pool instead of two heaps, several candidates
-expanded per step, and work lists that grow without a branch.
+expanded per step, and work lists that grow without a branch. The same for rows as they are stored and for their codes.
 """
 
-from libc.stdint cimport uint16_t, uint64_t
+from libc.math cimport sqrt
+from libc.stdint cimport uint8_t, uint16_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 
 from kektordb._types cimport NO_SLOT, key_t, slot_t, word_t
 
 cdef enum:
     BEAM = 4                    # candidates expanded per step (benchmarks/search.py: 3 and 4 are best)
-    SCAN_CHUNK = 256            # rows handed to the kernel at once by an exact scan
-    MAX_EF = 65536
-    SORT_FROM = 4096            # results from which sorting all rows once beats keeping a sorted pool
+    WIDE = 4                    # pool of the upper levels where greed would end in a wrong cluster
+    INSERTION_SORT = 128        # entries up to which that is the fastest
+    FIRST_CHECK = 64            # expansions after which a filtered walk looks at its hit rate for the first time
 
 cdef uint64_t EMPTY = <uint64_t>-1
-
-# When is reading all allowed rows cheaper than walking the graph? Measured by benchmarks/filters.py and search.py, 128
-# and 784 dimensions (docs/decisions/0003-filtered-search.md): a walk costs WALK_NS, and WALK_LINE_NS per line of a row,
-# for each unit of ef, which grows by n / allowed; a scan costs SCAN_NS and SCAN_LINE_NS per line for each row.
-cdef double WALK_NS = 870
-cdef double WALK_LINE_NS = 29
-cdef double SCAN_NS = 4
-cdef double SCAN_LINE_NS = 3.5
 
 
 cdef inline Py_ssize_t merge(uint64_t* pool, Py_ssize_t size, Py_ssize_t most, const uint64_t* found, Py_ssize_t n,
@@ -56,13 +49,34 @@ cdef inline Py_ssize_t merge(uint64_t* pool, Py_ssize_t size, Py_ssize_t most, c
     return size
 
 
-cdef Py_ssize_t search_level(const Core* g, Scratch* s, const float* query, int level, Py_ssize_t n_entries,
-                             Py_ssize_t ef) noexcept nogil:
+cdef inline Py_ssize_t count_allowed(const uint64_t* pool, Py_ssize_t n, const word_t* words) noexcept nogil:
+    cdef Py_ssize_t i, total = 0
+    cdef uint64_t slot
+    for i in range(n):
+        slot = slot_of(pool[i])
+        total += words[slot >> 6] >> (slot & 63) & 1
+    return total
+
+
+cdef bint may_stop(Watch* watch, const uint64_t* pool, Py_ssize_t n) noexcept nogil:
+    """Tell whether the `n` expanded candidates of a filtered walk hold enough, or promise that it would take too long.
+
+    The promise is generous by two standard deviations of what was counted.
+    """
+    cdef double allowed = <double>count_allowed(pool, n, watch.words)
+    if allowed >= watch.need:
+        return True
+    watch.hopeless = n * <double>watch.need / (allowed + 2 * sqrt(allowed) + 2) > watch.most
+    return watch.hopeless
+
+
+cdef Py_ssize_t search_level(const Core* g, const Space* space, Scratch* s, const void* query, int level,
+                             Py_ssize_t n_entries, Py_ssize_t ef, Watch* watch) noexcept nogil:
     """Search one level from the entries that lie in `s.pool` (sorted); leaves the best `ef` there. Returns how many.
 
-    Every slot in the pool, and `s.visited` of it, must have been marked by the caller.
+    Every slot in the pool must have been marked as visited by the caller. With a watch the search may end sooner.
     """
-    cdef Py_ssize_t size = n_entries, cursor = 0, taken, i, j, m, c
+    cdef Py_ssize_t size = n_entries, cursor = 0, taken, i, j, m, c, check_at = FIRST_CHECK
     cdef Py_ssize_t most = g.m if level else g.m0
     cdef uint64_t* pool = s.pool
     cdef uint64_t* found = s.candidates
@@ -94,7 +108,7 @@ cdef Py_ssize_t search_level(const Core* g, Scratch* s, const float* query, int 
         if taken == 0:
             return size
         cursor = i
-        g.many(query, g.rows, g.stride, work, m, g.stride, keys)
+        space.many(query, space.rows, work, m, space.d, keys)
         worst = pool[ef - 1] if size == ef else EMPTY
         c = 0
         for i in range(m):
@@ -110,9 +124,14 @@ cdef Py_ssize_t search_level(const Core* g, Scratch* s, const float* query, int 
             c = ef
         if c:
             size = merge(pool, size, ef, found, c, &cursor)
+        if watch != NULL and cursor >= check_at:
+            if may_stop(watch, pool, cursor):
+                return size
+            check_at = cursor + cursor // 4 + BEAM
 
 
-cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t top, int target) noexcept nogil:
+cdef uint64_t descend(const Core* g, const Space* space, Scratch* s, const void* query, uint64_t top,
+                      int target) noexcept nogil:
     """Walk greedily from the entry point to level `target`. Returns the pool entry of the nearest node found."""
     cdef int level = top_level(top)
     cdef slot_t work = <slot_t>top, slot
@@ -121,7 +140,7 @@ cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t to
     cdef Py_ssize_t j, m
     cdef bint better
     cdef const slot_t* links
-    g.many(query, g.rows, g.stride, &work, 1, g.stride, &key)
+    space.many(query, space.rows, &work, 1, space.d, &key)
     best = entry_of(key, work)
     while level > target:
         better = True
@@ -135,7 +154,7 @@ cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t to
                     break
                 s.work[m] = slot
                 m += 1
-            g.many(query, g.rows, g.stride, s.work, m, g.stride, s.keys)
+            space.many(query, space.rows, s.work, m, space.d, s.keys)
             for j in range(m):
                 entry = entry_of(s.keys[j], s.work[j])
                 if entry < best:
@@ -145,15 +164,27 @@ cdef uint64_t descend(const Core* g, Scratch* s, const float* query, uint64_t to
     return best
 
 
-cdef Py_ssize_t walk(const Core* g, Scratch* s, const float* query, Py_ssize_t ef) noexcept nogil:
-    """Search the whole graph; leaves the best `ef` in `s.pool`, sorted. Returns how many."""
-    cdef uint64_t top = load_top(&g.top)
-    if top == EMPTY:
-        return 0
+cdef Py_ssize_t mark(Scratch* s, Py_ssize_t n) noexcept nogil:
+    """Begin a search from the first `n` entries of the pool: nothing else was visited, nothing expanded. Returns n."""
+    cdef Py_ssize_t i
     new_epoch(s)
-    s.pool[0] = descend(g, s, query, top, 0)
-    s.visited[slot_of(s.pool[0])] = s.epoch
-    return search_level(g, s, query, 0, 1, ef)
+    for i in range(n):
+        s.pool[i] &= ~<uint64_t>1
+        s.visited[slot_of(s.pool[i])] = s.epoch
+    return n
+
+
+cdef Py_ssize_t descend_wide(const Core* g, const Space* space, Scratch* s, const void* query, uint64_t top,
+                             int target) noexcept nogil:
+    """Come down to level `target` with the best few of each level, left in the pool. Returns how many."""
+    cdef int level
+    cdef Py_ssize_t n = 1
+    s.work[0] = <slot_t>top
+    space.many(query, space.rows, s.work, 1, space.d, s.keys)
+    s.pool[0] = entry_of(s.keys[0], s.work[0])
+    for level in range(top_level(top), target, -1):
+        n = search_level(g, space, s, query, level, mark(s, n), WIDE, NULL)
+    return n
 
 
 cdef int compare_entries(const void* a, const void* b) noexcept nogil:
@@ -161,110 +192,24 @@ cdef int compare_entries(const void* a, const void* b) noexcept nogil:
     return (x > y) - (x < y)
 
 
-cdef Py_ssize_t scan_rows(const Core* g, Scratch* s, const float* query, Py_ssize_t k,
-                          const word_t* words) noexcept nogil:
-    """Compare the query with every row of a bitmap; leaves the best `k` in `s.pool`, sorted. Returns how many.
-
-    Without a bitmap all rows are read. Above `SORT_FROM` results the pool has room for all rows, and is sorted once.
-    """
-    cdef Py_ssize_t w, m = 0, size = 0, cursor = 0, i, c, n_words = (g.n + 63) >> 6
-    cdef word_t word
-    cdef uint64_t worst
-    for w in range(n_words + 1):
-        word = 0
-        if w < n_words:
-            if words != NULL:
-                word = words[w]
-            elif w < g.n >> 6:
-                word = EMPTY
-            else:
-                word = (<word_t>1 << (g.n & 63)) - 1
-        while word:
-            s.work[m] = <slot_t>(w * 64 + first_bit(word))
-            m += 1
-            word &= word - 1
-        # A word holds 64 rows at most, so there is always room for the next one.
-        if m > SCAN_CHUNK - 64 or (w == n_words and m > 0):
-            g.many(query, g.rows, g.stride, s.work, m, g.stride, s.keys)
-            if k > SORT_FROM:
-                for i in range(m):
-                    s.pool[size + i] = entry_of(s.keys[i], s.work[i])
-                size += m
-            else:
-                worst = s.pool[k - 1] if size == k else EMPTY
-                c = 0
-                for i in range(m):
-                    s.candidates[c] = entry_of(s.keys[i], s.work[i])
-                    c += s.candidates[c] < worst
-                sort_candidates(s.candidates, c)
-                if c > k:
-                    c = k
-                if c:
-                    size = merge(s.pool, size, k, s.candidates, c, &cursor)
-            m = 0
-    if k > SORT_FROM:
-        qsort(s.pool, size, sizeof(uint64_t), compare_entries)
-        size = k if size > k else size
-    return size
+cdef void sort_entries(uint64_t* a, Py_ssize_t n) noexcept nogil:
+    if n <= INSERTION_SORT:
+        sort_candidates(a, n)
+    else:
+        qsort(a, n, sizeof(uint64_t), compare_entries)
 
 
-cdef Py_ssize_t keep_allowed(uint64_t* pool, Py_ssize_t n, const word_t* words) noexcept nogil:
-    cdef Py_ssize_t i, kept = 0
-    cdef uint64_t slot
-    for i in range(n):
-        slot = slot_of(pool[i])
-        pool[kept] = pool[i]
-        kept += words[slot >> 6] >> (slot & 63) & 1
-    return kept
-
-
-cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
-                     Py_ssize_t n_allowed) noexcept nogil:
-    """Find the `k` nearest allowed rows of `s.query`; leaves them at the head of `s.pool`. Returns how many.
-
-    A filtered walk keeps ``ef * n / n_allowed`` candidates and drops those not allowed at the end. When a filter
-    hangs together with the distance, far fewer remain than that promises: it is then walked again with four times
-    as many while that is cheaper than reading all allowed rows, which is the end of it.
-    """
-    cdef Py_ssize_t wide, found, need
-    cdef double scan_ns = n_allowed * (SCAN_NS + SCAN_LINE_NS * g.stride / LINE_SLOTS), walk_ns
-    if n_allowed == 0:
-        return 0
-    walk_ns = (WALK_NS + WALK_LINE_NS * g.stride / LINE_SLOTS) * ef * g.n / n_allowed
-    if n_allowed == g.n:
-        words = NULL
-    if scan_ns > walk_ns:
-        if words == NULL:
-            found = walk(g, s, s.query, ef)
-            if found >= k:
-                return k
-        else:
-            # Enough to be as sure of the k nearest as an unfiltered walk of this ef.
-            need = 2 * k if 2 * k > ef // 2 else ef // 2
-            if need > n_allowed:
-                need = n_allowed
-            wide = <Py_ssize_t>(<double>ef * g.n / n_allowed)
-            while walk_ns < scan_ns and wide <= s.n_pool:
-                found = keep_allowed(s.pool, walk(g, s, s.query, wide), words)
-                if found >= need:
-                    return k
-                wide *= 4
-                walk_ns *= 4
-    return scan_rows(g, s, s.query, k, words)
-
-
-cdef Py_ssize_t pool_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef, Py_ssize_t n_allowed) noexcept nogil:
-    """Room for every pool that `find` may use."""
-    cdef Py_ssize_t wide = ef
-    if 0 < n_allowed < n:
-        wide = <Py_ssize_t>(<double>ef * n / n_allowed) * 4
-    if wide > n:
-        wide = n
-    if wide > MAX_EF:
-        wide = MAX_EF
-    if k > SORT_FROM:
-        wide = n
-    return max(wide, k, ef)
+cdef void rekey(const Space* space, Scratch* s, const void* query, Py_ssize_t n) noexcept nogil:
+    """Give the first `n` entries of the pool the keys of a space, and sort them."""
+    cdef Py_ssize_t start, i, m
+    for start from 0 <= start < n by CHUNK:
+        m = n - start if n - start < CHUNK else CHUNK
+        for i in range(m):
+            s.work[i] = slot_of(s.pool[start + i])
+        space.many(query, space.rows, s.work, m, space.d, s.keys)
+        for i in range(m):
+            s.pool[start + i] = entry_of(s.keys[i], s.work[i])
+    sort_entries(s.pool, n)
 
 
 cdef void free_scratch(Scratch* s) noexcept nogil:
@@ -276,6 +221,8 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
     free(s.chosen)
     free(s.chosen_keys)
     free(s.query)
+    free(s.row)
+    free(s.code)
     free(s)
 
 
@@ -285,15 +232,17 @@ cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nog
     cdef uint16_t* visited
     cdef uint64_t* pool
     if s.work == NULL:
-        n_work = SCAN_CHUNK if n_work < SCAN_CHUNK else n_work
+        n_work = CHUNK if n_work < CHUNK else n_work
         s.work = <slot_t*>malloc((n_work + 1) * sizeof(slot_t))
         s.keys = <key_t*>malloc((n_work + 1) * sizeof(key_t))
         s.candidates = <uint64_t*>malloc((n_work + 1) * sizeof(uint64_t))
         s.chosen = <slot_t*>malloc((g.m0 + 1) * sizeof(slot_t))
         s.chosen_keys = <key_t*>malloc((g.m0 + 1) * sizeof(key_t))
-        s.query = <float*>calloc(g.stride, sizeof(float))
+        s.query = <float*>calloc(g.exact.d, sizeof(float))
+        s.row = <float*>calloc(g.exact.d, sizeof(float))
+        s.code = <uint8_t*>calloc(g.codes.d, 1)
         if (s.work == NULL or s.keys == NULL or s.candidates == NULL or s.chosen == NULL or s.chosen_keys == NULL
-                or s.query == NULL):
+                or s.query == NULL or s.row == NULL or s.code == NULL):
             return False
     if s.n_visited < g.n:
         n = g.n + g.n // 8 + 64

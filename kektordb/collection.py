@@ -63,7 +63,9 @@ class Collection:
             return self.graph
         if self._reserved is None or self._reserved.vectors.dim != dim:
             config = self.config
-            self._reserved = Graph(Vectors(dim, config.metric), config.m, config.ef_construction, config.seed)
+            vectors = Vectors(dim, config.metric, config.precision)
+            coded = config.traversal == "codes"
+            self._reserved = Graph(vectors, config.m, config.ef_construction, config.seed, coded)
         return self._reserved
 
     def _decide(self, dim: int) -> Graph:
@@ -101,6 +103,7 @@ class Collection:
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
         total = len(operation.ids)
+        self._train(operation.vectors)
         for start in range(0, total, SLICE):
             stop = min(start + SLICE, total)
             with self.lock.write:
@@ -112,8 +115,22 @@ class Collection:
                 graph.link(first, stop - start, n_threads if stop - start > 1 else 1)
             with self.lock.write:
                 self._publish(first, operation.ids[start:stop], operation.replace)
+            self._train()
             if step is not None:
                 step(stop)
+
+    def _train(self, rows: npt.NDArray[np.float32] | None = None) -> None:
+        """Let the codes follow the data. Searches run meanwhile, but for the moment in which new codes take over."""
+        graph = self.graph if rows is None else self._graph_for(rows.shape[1])
+        if graph is None:
+            return
+        try:
+            codes = graph.train(rows)
+            if codes is not None:
+                with self.lock.write:
+                    graph.adopt(codes)
+        except MemoryError:
+            pass  # Nothing changed, and the graph is walked as before: slower, never wrong.
 
     def _put_metadata(self, first: int, blobs: Sequence[bytes]) -> None:
         for slot, blob in enumerate(blobs, first):

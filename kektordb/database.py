@@ -191,6 +191,8 @@ class Database:
         m: int = 16,
         ef_construction: int = 200,
         seed: int = 0,
+        precision: str = "float32",
+        traversal: str = "codes",
     ) -> Index:
         """Make an index.
 
@@ -209,13 +211,18 @@ class Database:
             Candidates kept while a row is inserted: more make a better graph, slower.
         seed : int
             Of the graph's levels.
+        precision : str
+            In which vectors are stored and compared: ``float32``, or ``float16``, which takes half the memory.
+        traversal : str
+            ``codes``: the graph is built and walked on 8-bit codes of the vectors, and the best of what was found is
+            compared in the stored precision. ``float32``: the vectors themselves, without codes; slower.
 
         Raises
         ------
         IndexExists, ConfigError, StorageError
         """
         check_name(name)
-        config = index_config(metric, dim, m, ef_construction, seed)
+        config = index_config(metric, dim, m, ef_construction, seed, precision, traversal)
 
         def build(pending: Pending) -> Operation:
             pending.settle()

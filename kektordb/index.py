@@ -192,7 +192,7 @@ class Index:
         if graph is not None and graph.vectors.dim == rows.shape[1]:
             vectors = graph.vectors
         else:
-            vectors = Vectors(rows.shape[1], collection.config.metric)
+            vectors = Vectors(rows.shape[1], collection.config.metric, collection.config.precision)
         prepared, bad = vectors.prepare_rows(rows)
         if bad >= 0:
             raise VectorError(collection.refused(f"vector of id {ids[bad]!r}"))

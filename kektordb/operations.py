@@ -46,6 +46,10 @@ class IndexConfig(msgspec.Struct, frozen=True):
         Links of a row above level 0 of the graph (twice as many on it), and candidates while a row is inserted.
     seed : int
         Of the graph's levels.
+    precision : str
+        In which vectors are stored: ``float32`` or ``float16``.
+    traversal : str
+        What the graph is walked on: ``codes`` of 8 bits, made from the vectors, or the vectors themselves: ``float32``.
     """
 
     metric: str = "cosine"
@@ -53,6 +57,8 @@ class IndexConfig(msgspec.Struct, frozen=True):
     m: int = 16
     ef_construction: int = 200
     seed: int = 0
+    precision: str = "float32"
+    traversal: str = "codes"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options by name, as they are stored."""

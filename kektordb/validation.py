@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kektordb._vectors import MAX_DIM, METRICS
+from kektordb._vectors import MAX_DIM, METRICS, PRECISIONS
 from kektordb.errors import ConfigError, IdError, VectorError
 from kektordb.operations import IndexConfig
 
@@ -34,6 +34,7 @@ MAX_EF = 65_536
 # More results than rows are cut to the rows; this only catches what cannot be meant.
 MAX_K = 2**31 - 1
 
+TRAVERSALS = ("codes", "float32")
 INCLUDES = frozenset({"metadata", "vector"})
 
 
@@ -122,16 +123,24 @@ def check_include(include: Sequence[str]) -> frozenset[str]:
     return wanted
 
 
-def index_config(metric: str, dim: int | None, m: int, ef_construction: int, seed: int) -> IndexConfig:
+def _one_of(value: object, name: str, choices: Sequence[str]) -> str:
+    if not isinstance(value, str) or value not in choices:
+        raise ConfigError(f"expected {name} to be one of {', '.join(choices)}, got {value!r:.80}")
+    return value
+
+
+def index_config(
+    metric: str, dim: int | None, m: int, ef_construction: int, seed: int, precision: str, traversal: str
+) -> IndexConfig:
     """Return the configuration of a new index. Raises ConfigError."""
-    if metric not in METRICS:
-        raise ConfigError(f"expected metric to be one of {', '.join(METRICS)}, got {metric!r:.80}")
     return IndexConfig(
-        metric=metric,
+        metric=_one_of(metric, "metric", METRICS),
         dim=0 if dim is None else _integer(dim, "dim", 1, MAX_DIM),
         m=_integer(m, "m", 2, MAX_M),
         ef_construction=_integer(ef_construction, "ef_construction", 1, MAX_EF),
         seed=_integer(seed, "seed", 0, 2**64 - 1),
+        precision=_one_of(precision, "precision", PRECISIONS),
+        traversal=_one_of(traversal, "traversal", TRAVERSALS),
     )
 
 

@@ -1,0 +1,1 @@
+"""How are the nearest rows of one query found? Nothing here is for Python."""

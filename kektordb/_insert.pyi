@@ -1,0 +1,1 @@
+"""How does a row get its links? Nothing here is for Python."""
