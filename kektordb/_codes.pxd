@@ -6,6 +6,9 @@ from kektordb._distance cimport Kernels
 from kektordb._memory cimport Region
 from kektordb._vectors cimport Vectors
 
+cdef enum:
+    TRAIN_ROWS = 1000           # that a range is chosen from at least; a graph with fewer rows has no codes
+
 cdef class Codes:
     cdef readonly double low, unit          # code c stands for low + c * unit
     cdef readonly Py_ssize_t n_trained      # rows that there were when the range was chosen

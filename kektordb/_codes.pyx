@@ -8,16 +8,13 @@ Codes are for walking only. What a search returns was compared in the precision 
 are never saved: they are made again from the rows.
 """
 
-from libc.stdint cimport uint16_t
-
 from kektordb._distance cimport active_kernels
 from kektordb._memory cimport Region
 from kektordb._vectors cimport Vectors
 
 import numpy as np
 
-# Rows that a range is chosen from at least; a graph with fewer rows has no codes.
-TRAIN_FROM = 1000
+TRAIN_FROM = TRAIN_ROWS
 
 cdef enum:
     LINE_BYTES = 64

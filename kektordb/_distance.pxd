@@ -4,8 +4,8 @@ from libc.stdint cimport uint8_t, uint16_t
 
 from kektordb._types cimport key_t, slot_t
 
-# out[i] = key of the distance between the query and row ids[i] of `rows`, for i < n: a smaller key is nearer. `d` counts
-# the components of a padded row: whole cache lines, aligned to 64 bytes, with zeros at the end, as the query has.
+# out[i] = key of the distance between the query and row ids[i] of `rows`, for i < n: a smaller key is nearer. `d`
+# counts the components of a padded row: whole cache lines, aligned to 64 bytes, zeros at the end; so is the query.
 ctypedef void (*many_t)(const void* query, const void* rows, const slot_t* ids, Py_ssize_t n, Py_ssize_t d,
                         key_t* out) noexcept nogil
 

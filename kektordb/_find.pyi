@@ -1,1 +1,3 @@
-"""How are the nearest rows of one query found? Nothing here is for Python."""
+"""How are the nearest rows of one query found?"""
+
+__pyx_capi__: dict[str, object]

@@ -12,7 +12,6 @@ from libc.stdint cimport uint64_t
 from kektordb._types cimport key_t, slot_t, word_t
 from kektordb._walk cimport (
     CHUNK,
-    LINE_SLOTS,
     Core,
     Scratch,
     Space,
@@ -269,7 +268,7 @@ cdef Py_ssize_t walk(const Core* g, const Space* space, Scratch* s, const void* 
 
 cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef,
                  Py_ssize_t n_allowed) noexcept nogil:
-    """Compare the best of `n` candidates of a walk on codes anew; leaves them sorted. Returns 0 if that decides nothing."""
+    """Compare the best of `n` candidates of a walk on codes anew; leaves them sorted. Returns 0 if in doubt."""
     # With few candidates the last is always near the k-th: then it is the middle that must stand out.
     cdef Py_ssize_t near = n_undecided(g, s, n, k if ef >= 2 * k else (ef + 1) // 2)
     cdef Py_ssize_t depth = max(2 * k, LEAST_RERANKED, near)

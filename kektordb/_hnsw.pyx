@@ -18,7 +18,7 @@ from libc.stdlib cimport calloc
 from libc.string cimport memcpy, memset
 
 from kektordb._bitmap cimport Bitmap
-from kektordb._codes cimport Codes
+from kektordb._codes cimport TRAIN_ROWS, Codes
 from kektordb._distance cimport active_kernels
 from kektordb._find cimport find, pool_size
 from kektordb._insert cimport COW_SHIFT, N_LOCKS, cow_copy, draw_level, insert
@@ -28,7 +28,6 @@ from kektordb._vectors cimport Vectors
 from kektordb._walk cimport (
     LINE_SLOTS,
     MAX_LEVEL,
-    Core,
     Scratch,
     fit_scratch,
     free_scratch,
@@ -43,8 +42,6 @@ from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
 import numpy as np
-
-from kektordb._codes import TRAIN_FROM
 
 cdef extern from *:
     """
@@ -230,7 +227,7 @@ cdef class Graph:
         if not self.wants_codes:
             return None
         if self.codes is None:
-            if n + (0 if rows is None else len(rows)) < TRAIN_FROM:
+            if n + (0 if rows is None else len(rows)) < TRAIN_ROWS:
                 return None
         elif not self.codes.drifted():
             return None

@@ -1,1 +1,3 @@
-"""How does a row get its links? Nothing here is for Python."""
+"""How does a row get its links?"""
+
+__pyx_capi__: dict[str, object]
