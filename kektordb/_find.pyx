@@ -34,10 +34,10 @@ from kektordb._walk cimport (
 cdef enum:
     LINE_BYTES = 64
     MAX_EF = 65536
-    LEAST_RERANKED = 20         # candidates of a walk on codes that are compared anew, at least
+    LEAST_RERANKED = 20         # candidates that are compared anew, at least
     SEEDS = 8                   # of these, that a second walk starts from
-    SCAN_KEPT = 128             # candidates of a scan of codes
-    SCAN_EXACT = 256            # rows up to which a scan does without codes
+    SCAN_KEPT = 128             # candidates of a scan of codes, at least
+    SCAN_EXACT = 512            # rows up to which a scan does without codes
 
 cdef uint64_t EMPTY = <uint64_t>-1
 
@@ -49,8 +49,8 @@ cdef double SPREAD = 1.03
 # When is reading all allowed rows cheaper than walking the graph? Measured by benchmarks/filters.py and search.py, 128
 # and 784 dimensions (docs/decisions/0003-filtered-search.md): a walk costs WALK_NS, and WALK_LINE_NS per line of a row,
 # for each candidate expanded; a scan costs SCAN_NS and SCAN_LINE_NS per line for each row.
-cdef double WALK_NS = 870
-cdef double WALK_LINE_NS = 29
+cdef double WALK_NS = 300
+cdef double WALK_LINE_NS = 32
 cdef double SCAN_NS = 4
 cdef double SCAN_LINE_NS = 3.5
 
@@ -132,7 +132,7 @@ cdef void select_smallest(uint64_t* a, Py_ssize_t n, Py_ssize_t k) noexcept nogi
 
 cdef Py_ssize_t scan_rows(const Core* g, const Space* space, Scratch* s, const void* query, Py_ssize_t k,
                           const word_t* words) noexcept nogil:
-    """Compare the query with every row of a bitmap; leaves the best `k` in `s.pool`, sorted. Returns how many.
+    """Compare the query with every row of a bitmap; leaves the best `k` in `s.pool`, in no order. Returns how many.
 
     Without a bitmap all rows are read. What is better than the worst of the best k so far is gathered, and sifted
     whenever there are k too many.
@@ -167,7 +167,6 @@ cdef Py_ssize_t scan_rows(const Core* g, const Space* space, Scratch* s, const v
     if size > k:
         select_smallest(s.pool, size, k)
         size = k
-    sort_entries(s.pool, size)
     return size
 
 
@@ -181,14 +180,24 @@ cdef inline Py_ssize_t scan_pool(Py_ssize_t k) noexcept nogil:
 
 cdef Py_ssize_t scan(const Core* g, Scratch* s, Py_ssize_t k, const word_t* words, Py_ssize_t n_allowed) noexcept nogil:
     """Find the `k` nearest of all allowed rows. Returns how many."""
-    cdef Py_ssize_t kept = scan_pool(k), n, near
-    if g.coded and n_allowed > SCAN_EXACT:
-        n = scan_rows(g, &g.codes, s, s.code, kept, words)
-        near = n_undecided(g, s, n, k)
-        if near < n:
+    cdef Py_ssize_t n, near = 0, i
+    cdef key_t key
+    cdef double limit
+    if g.coded and n_allowed > SCAN_EXACT and k < n_allowed:
+        n = scan_rows(g, &g.codes, s, s.code, scan_pool(k), words)
+        select_smallest(s.pool, n, k)
+        key = key_of(s.pool[k - 1])
+        limit = <double>key + margin(g, s, key)
+        for i in range(n):
+            near += <double>key_of(s.pool[i]) <= limit
+        if near < n or n == n_allowed:
+            near = min(n, max(near, 2 * k, LEAST_RERANKED))
+            select_smallest(s.pool, n, near)
             rekey(&g.exact, s, s.query, near)
             return k
-    return scan_rows(g, &g.exact, s, s.query, k, words)
+    n = scan_rows(g, &g.exact, s, s.query, k, words)
+    sort_entries(s.pool, n)
+    return n
 
 
 # ------------------------------------------------------------------------------------------------------------- walking
