@@ -22,6 +22,7 @@ cdef class Codes:
     cdef double total_error, total_square
     cdef Py_ssize_t n_recent
     cdef double recent_error
+    cdef double last_error                  # mean error of the last RECENT rows that are complete
     cdef int reserve(self, Py_ssize_t n) except -1
     cdef void encode(self, Py_ssize_t first, Py_ssize_t stop, float* buffer) noexcept nogil
     cdef double mean_error(self) noexcept nogil

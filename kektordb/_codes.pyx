@@ -112,11 +112,12 @@ cdef class Codes:
                 for j in range(self.vectors.dim):
                     square += <double>row[j] * row[j]
                 self.total_square += square * per_unit * per_unit
-            if self.n_recent == RECENT:
-                self.n_recent = 0
-                self.recent_error = 0
             self.n_recent += 1
             self.recent_error += error
+            if self.n_recent == RECENT:
+                self.last_error = self.recent_error / RECENT
+                self.n_recent = 0
+                self.recent_error = 0
         self.n = stop
 
     cdef double mean_error(self) noexcept nogil:
@@ -124,8 +125,7 @@ cdef class Codes:
 
     def drifted(self):
         """Tell whether the range should be chosen anew."""
-        return (self.n_recent == RECENT and self.n >= GROWTH * self.n_trained
-                and self.recent_error / RECENT > DRIFT * self.trained_error)
+        return self.n >= GROWTH * self.n_trained and self.last_error > DRIFT * self.trained_error
 
     def meta(self):
         """Return what `Codes` takes besides the vectors."""
