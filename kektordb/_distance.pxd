@@ -18,7 +18,7 @@ cdef struct Kernels:
     many_t f16_ip
     # rows and query of 8-bit codes; keys are integers
     many_t u8_l2        # squared Euclidean distance of the codes
-    many_t u8_ip        # 2^31 minus the product of codes and of query codes - 128
+    many_t u8_ip        # 2^31 minus the product of the codes, each less 128
     # Write the codes round((row - low) * per_unit), clipped; returns the squared error in units of a code.
     float (*encode)(const float* row, Py_ssize_t d, float low, float per_unit, uint8_t* codes) noexcept nogil
     # float16 to float32

@@ -251,9 +251,14 @@ cdef void u8_ip(const void* query, const void* base, const slot_t* ids, Py_ssize
     cdef const uint8_t* b
     cdef const uint8_t* c
     cdef const uint8_t* e
-    # 65,536 products of at most 128 * 255 fit. One side signed: that is an instruction of its own (vpdpbusd).
-    cdef int s0, s1, s2, s3
+    # 65,536 products of at most 128 * 255 fit. One side signed: that is an instruction of its own (vpdpbusd). Codes of
+    # rows are 128 above their meaning, which adds 128 times the sum of the query to each product.
+    cdef int s0, s1, s2, s3, total = 0
     cdef int8_t x
+    cdef uint32_t origin
+    for j in range(d):
+        total += <int>q[j] - 128
+    origin = 0x80000000u + <uint32_t>(128 * total)
     p = n if n < ahead else ahead
     for j in range(p):
         prefetch_row(<const char*>(rows + <Py_ssize_t>ids[j] * d), first_bytes)
@@ -274,10 +279,10 @@ cdef void u8_ip(const void* query, const void* base, const slot_t* ids, Py_ssize
             s1 += <int>x * <int>b[j]
             s2 += <int>x * <int>c[j]
             s3 += <int>x * <int>e[j]
-        out[i] = 0x80000000u - <uint32_t>s0
-        out[i + 1] = 0x80000000u - <uint32_t>s1
-        out[i + 2] = 0x80000000u - <uint32_t>s2
-        out[i + 3] = 0x80000000u - <uint32_t>s3
+        out[i] = origin - <uint32_t>s0
+        out[i + 1] = origin - <uint32_t>s1
+        out[i + 2] = origin - <uint32_t>s2
+        out[i + 3] = origin - <uint32_t>s3
         i += 4
     while i < n:
         a = rows + <Py_ssize_t>ids[i] * d
@@ -285,7 +290,7 @@ cdef void u8_ip(const void* query, const void* base, const slot_t* ids, Py_ssize
         for j in range(d):
             x = <int8_t>(q[j] ^ 0x80)
             s0 += <int>x * <int>a[j]
-        out[i] = 0x80000000u - <uint32_t>s0
+        out[i] = origin - <uint32_t>s0
         i += 1
 
 
