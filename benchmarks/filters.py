@@ -3,164 +3,151 @@
 Four shares of matching rows, and three relations between filter and query: the filter is random; it keeps what lies on
 the query's side of a random direction ("near"); it keeps what lies on the other side ("far"), where a graph walk that
 starts near the query finds nothing at first.
+
+Each system is timed at the smallest ef with which it finds enough.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import datasets
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset
-from measure import interleave, median, recall
-from options import NO_AUTOSAVE, Options
-from report import table
-from rival import AVAILABLE, Rival
 
-import kektordb
+from benchmarks import datasets
+from benchmarks.datasets import Dataset
+from benchmarks.filling import fill_all
+from benchmarks.measure import Asked, ask, interleave, recall
+from benchmarks.options import Options
+from benchmarks.report import table
+from benchmarks.systems.system import Range, Rows, Search, System
 
 __all__ = ["run"]
 
+SYSTEMS = (
+    "kektordb",
+    "kektordb-float32",
+    "hnswlib",
+    "faiss",
+    "chromadb",
+    "qdrant-edge",
+    "lancedb",
+    "sqlite-vec",
+    "zvec",
+)
 SHARES = (0.5, 0.1, 0.01, 0.001)
 RELATIONS = ("random", "near", "far")
 N_QUERIES = 200
 K = 10
-EF = 100
-BUILD_THREADS = 2
-
-Mask = npt.NDArray[np.bool_]
+EF = (20, 40, 60, 100, 200, 400)
+ENOUGH = 0.95
+FIELDS: dict[str, type] = {"shuffled": int, "ranked": int}
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One share and relation: each query's filter as text and as a mask over the rows."""
+    """One share and relation, with each query's filter; no filters: the same queries without."""
 
     share: float
     relation: str
-    filters: list[str]
-    masks: list[Mask]
+    filters: list[Range]
     truth: npt.NDArray[np.int32]
+
+    def searches(self, system: System, ef: int, n: int) -> Sequence[Search]:
+        """Return the search of each of `n` queries; those with one and the same filter share it."""
+        if not self.filters:
+            return [system.searcher(ef, K)] * n
+        made = {id(one): system.filtered_searcher(ef, one, K) for one in self.filters}
+        return [made[id(one)] for one in self.filters]
 
 
 def run(options: Options) -> dict[str, Any]:
     """Measure each data set; by default the one with the middle dimension."""
-    chosen = options.datasets or [name for name in datasets.names() if "128" in name]
+    chosen = options.datasets or [name for name in datasets.names() if "-128-" in name]
     return {name: measure_dataset(options.load(name), options) for name in chosen}
 
 
 def measure_dataset(dataset: Dataset, options: Options) -> dict[str, Any]:
-    """Build on both sides, with two ranks as metadata, and go through the cases."""
+    """Fill all systems, with two ranks as metadata, and go through the cases."""
     dataset = dataset.head(len(dataset.train), N_QUERIES)
     rng = np.random.default_rng(7)
     shuffled = rng.permutation(len(dataset.train))
-    direction = rng.standard_normal(dataset.dim).astype(np.float32)
-    along = dataset.train @ direction
+    along = dataset.train @ rng.standard_normal(dataset.dim).astype(np.float32)
     ranked = np.argsort(np.argsort(along, kind="stable"), kind="stable")
+    cases = make_cases(dataset, shuffled, ranked)
     metadata = [{"shuffled": int(a), "ranked": int(b)} for a, b in zip(shuffled, ranked, strict=True)]
-    rival = Rival(dataset, BUILD_THREADS) if AVAILABLE else None
-    with tempfile.TemporaryDirectory() as folder, kektordb.open(folder, **NO_AUTOSAVE) as db:
-        index = db.create_index("filtered", metric=dataset.metric, seed=100)
-        index.add_batch(dataset.ids, dataset.train, metadata, n_threads=BUILD_THREADS)
-        baseline = measure_unfiltered(dataset, index, rival, options.passes)
-        rows = [baseline]
-        for relation in RELATIONS:
-            above = dataset.test @ direction > np.median(along)
-            for share in SHARES:
-                case = make_case(dataset, share, relation, shuffled, ranked, above)
-                rows.append(measure_case(dataset, case, index, rival, options.passes))
-    headers = list(rows[0])
-    title = f"{dataset.name}: filtered search, k = {K}, ef = {EF}, {len(dataset.test)} queries"
-    table(title, [header.replace("_", " ") for header in headers], [list(row.values()) for row in rows])
-    return {"rows": len(dataset.train), "k": K, "ef": EF, "cases": rows}
+    with tempfile.TemporaryDirectory() as folder:
+        rows = Rows(0, dataset.train, metadata)
+        systems, _ = fill_all(options.choose(SYSTEMS), dataset, rows, FIELDS, Path(folder))
+        lines = [line for case in cases for line in measure_case(dataset, case, systems, options.passes)]
+        for system in systems.values():
+            system.close()
+    title = f"{dataset.name}: filtered search, k = {K}, {len(dataset.test)} queries, at the smallest ef with {ENOUGH}"
+    table(title, [header.replace("_", " ") for header in lines[0]], [list(line.values()) for line in lines])
+    return {"rows": len(dataset.train), "k": K, "enough": ENOUGH, "cases": lines}
 
 
-def make_case(
-    dataset: Dataset, share: float, relation: str, shuffled: npt.NDArray[Any], ranked: npt.NDArray[Any], above: Mask
-) -> Case:
-    """Write the filters of a case and find the exact answers."""
+def make_cases(dataset: Dataset, shuffled: npt.NDArray[Any], ranked: npt.NDArray[Any]) -> list[Case]:
+    """Make the filters of every case and find the exact answers."""
+    # A query's own place along the direction is that of its nearest row.
     n = len(dataset.train)
-    limit = max(1, round(n * share))
-    low = ("shuffled < $limit", shuffled < limit)
-    bottom = (f"ranked < {limit}", ranked < limit)
-    top = (f"ranked >= {n - limit}", ranked >= n - limit)
-    chosen = []
-    for query_is_above in above:
-        if relation == "random":
-            chosen.append((low[0].replace("$limit", str(limit)), low[1]))
-        else:
-            chosen.append(top if query_is_above == (relation == "near") else bottom)
-    masks = [mask for _, mask in chosen]
-    return Case(share, relation, [text for text, _ in chosen], masks, filtered_truth(dataset, masks))
+    is_above = ranked[dataset.neighbors[:, 0]] >= n // 2
+    cases = [Case(1.0, "none", [], dataset.neighbors)]
+    for relation in RELATIONS:
+        for share in SHARES:
+            limit = max(1, round(n * share))
+            low = Range("shuffled", None, limit, shuffled < limit)
+            bottom = Range("ranked", None, limit, ranked < limit)
+            top = Range("ranked", n - limit, None, ranked >= n - limit)
+            if relation == "random":
+                filters = [low] * len(is_above)
+            else:
+                filters = [top if above == (relation == "near") else bottom for above in is_above]
+            cases.append(Case(share, relation, filters, filtered_truth(dataset, filters)))
+    return cases
 
 
-def filtered_truth(dataset: Dataset, masks: list[Mask]) -> npt.NDArray[np.int32]:
-    """Return each query's nearest rows among those of its mask, (q, K), filled up with -1."""
-    truth = np.full((len(masks), K), -1, dtype=np.int32)
-    for position, mask in enumerate(masks):
-        rows = np.flatnonzero(mask)
-        distances = datasets.distances_to_rows(
-            dataset.train[rows], dataset.test[position : position + 1], dataset.metric
-        )
-        best = rows[np.argsort(distances[0], kind="stable")[:K]]
-        truth[position, : len(best)] = best
+def filtered_truth(dataset: Dataset, filters: list[Range]) -> npt.NDArray[np.int32]:
+    """Return each query's nearest rows among those that match, (q, K), filled up with -1."""
+    truth = np.full((len(filters), K), -1, dtype=np.int32)
+    for one in {id(one): one for one in filters}.values():
+        rows = np.flatnonzero(one.mask)
+        asked = np.array([position for position, other in enumerate(filters) if other is one])
+        found = datasets.nearest(dataset.train[rows], dataset.test[asked], dataset.metric, min(K, len(rows)))
+        truth[asked, : found.shape[1]] = rows[found]
     return truth
 
 
-def measure_unfiltered(dataset: Dataset, index: kektordb.Index, rival: Rival | None, passes: int) -> dict[str, Any]:
-    """Measure the same queries without a filter, to compare with."""
-    searchers: dict[str, list[Callable[[Any], Any]]] = {
-        "kektordb": [lambda vector: index.search(vector, K, EF)] * len(dataset.test)
-    }
-    if rival:
-        searchers["hnswlib"] = [rival.searcher(EF, K)] * len(dataset.test)
-    return measure_searchers(dataset, "none", 1.0, dataset.neighbors, K, searchers, passes)
+def measure_case(dataset: Dataset, case: Case, systems: dict[str, System], passes: int) -> list[dict[str, Any]]:
+    """Return one line for each system: ef, recall, the fewest rows that a query returned, queries per second."""
+    lines: dict[str, dict[str, Any]] = {}
+    asked: dict[str, Asked] = {}
+    for name, system in systems.items():
+        line, asked[name] = enough(dataset, case, system)
+        lines[name] = {"filter": case.relation, "share": case.share, "system": name, **line}
+    watches = interleave({name: one.loop for name, one in asked.items()}, passes)
+    rates = {name: one.rates(watches[name]) for name, one in asked.items()}
+    for name, line in lines.items():
+        line["qps"], line["qps_cpu"] = rates[name]
+        line["x_hnswlib"] = rates[name][0] / rates["hnswlib"][0] if "hnswlib" in rates else None
+    return list(lines.values())
 
 
-def measure_case(
-    dataset: Dataset, case: Case, index: kektordb.Index, rival: Rival | None, passes: int
-) -> dict[str, Any]:
-    """Measure one case on both sides; hnswlib calls back into Python for every row it looks at."""
-    searchers: dict[str, list[Callable[[Any], Any]]] = {
-        "kektordb": [lambda vector, text=text: index.search(vector, K, EF, text) for text in case.filters]
-    }
-    if rival:
-        # A list answers a callback faster than an array; masks are shared between queries, and so are the lists.
-        allowed = {id(mask): mask.tolist().__getitem__ for mask in case.masks}
-        searchers["hnswlib"] = [rival.filtered_searcher(EF, allowed[id(mask)], K) for mask in case.masks]
-    matches = min(int(mask.sum()) for mask in case.masks)
-    return measure_searchers(dataset, case.relation, case.share, case.truth, min(K, matches), searchers, passes)
-
-
-def measure_searchers(
-    dataset: Dataset,
-    relation: str,
-    share: float,
-    truth: npt.NDArray[np.int32],
-    expected_rows: int,
-    searchers: dict[str, list[Callable[[Any], Any]]],
-    passes: int,
-) -> dict[str, Any]:
-    """Return one line of the table: recall, the fewest rows that a query returned, and queries per second."""
-    queries = list(dataset.test)
-    line: dict[str, Any] = {"filter": relation, "share": share, "rows_wanted": expected_rows}
-
-    def loop(functions: list[Callable[[Any], Any]]) -> Callable[[], None]:
-        def all_queries() -> None:
-            for search, query in zip(functions, queries, strict=True):
-                search(query)
-
-        return all_queries
-
-    for name, functions in searchers.items():
-        answers = [search(query) for search, query in zip(functions, queries, strict=True)]
-        found = [Rival.rows(answer) if name == "hnswlib" else list(map(int, answer.ids)) for answer in answers]
-        line |= {f"{name}_recall": recall(dataset, found, truth, K), f"{name}_fewest_rows": min(map(len, found))}
-    watches = interleave({name: loop(functions) for name, functions in searchers.items()}, passes)
-    for name, measured in watches.items():
-        line[f"{name}_qps"] = len(queries) / median([watch.wall for watch in measured])
-        line[f"{name}_qps_cpu"] = len(queries) / median([watch.cpu for watch in measured])
-    return line
+def enough(dataset: Dataset, case: Case, system: System) -> tuple[dict[str, Any], Asked]:
+    """Find the smallest ef with which the system finds enough; the last one where none does."""
+    for ef in EF:
+        asked = ask(case.searches(system, ef, len(dataset.test)), list(dataset.test))
+        found = [system.rows(answer) for answer in asked.answers]
+        share = recall(dataset, found, case.truth, K)
+        if share >= ENOUGH or system.is_exact:
+            break
+    return {
+        "ef": None if system.is_exact else ef,
+        "recall": share,
+        "fewest_rows": min(map(len, found)),
+        "queries": len(found),
+    }, asked

@@ -6,9 +6,9 @@ import subprocess
 import sys
 from typing import Any
 
-from measure import median
-from options import Options
-from report import table
+from benchmarks.measure import median
+from benchmarks.options import Options
+from benchmarks.report import table
 
 __all__ = ["run"]
 

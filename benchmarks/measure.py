@@ -16,9 +16,16 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from datasets import Dataset
 
-__all__ = ["Curve", "Stopwatch", "interleave", "median", "qps_at_recall", "recall", "stopwatch"]
+from benchmarks.datasets import Dataset
+
+__all__ = ["Asked", "Curve", "Stopwatch", "ask", "interleave", "median", "qps_at_recall", "recall", "stopwatch"]
+
+# A system that is asked for the first time goes through the queries until this time is over; a pass takes about the
+# other one: a fast system asks each query several times, a slow one only some of them. Never fewer than so many.
+ASK_SECONDS = 1.5
+PASS_SECONDS = 0.2
+FEWEST = 20
 
 
 @dataclass(slots=True)
@@ -44,12 +51,57 @@ def stopwatch() -> Any:
 
 @dataclass(slots=True)
 class Curve:
-    """One system's points: for each ef, recall and queries per second (medians over the passes)."""
+    """One system's points: for each ef, recall and queries per second (medians over the passes).
+
+    Attributes
+    ----------
+    qps_cpu : list of float
+        Queries per second of CPU time, that of all threads: some systems search in threads of their own.
+    recall_queries, pass_queries : list of int
+        How many queries the recall was averaged over, and how many each timed pass asked.
+    """
 
     ef: list[int] = field(default_factory=list)
     recall: list[float] = field(default_factory=list)
     qps: list[float] = field(default_factory=list)
     qps_cpu: list[float] = field(default_factory=list)
+    recall_queries: list[int] = field(default_factory=list)
+    pass_queries: list[int] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Asked:
+    """What came back for the first of the queries, and a pass over as many of them as fit into its time."""
+
+    answers: list[Any]
+    n_queries: int
+    loop: Callable[[], None]
+
+    def rates(self, watches: Sequence[Stopwatch]) -> tuple[float, float]:
+        """Return queries per second of wall and of CPU time, medians over timed passes."""
+        wall, cpu = (median([getattr(watch, clock) for watch in watches]) for clock in ("wall", "all_cpu"))
+        return self.n_queries / wall, self.n_queries / cpu
+
+
+def ask(searches: Sequence[Callable[[Any], Any]], queries: Sequence[Any]) -> Asked:
+    """Ask each query with its search until the time is over; return the answers and a pass to be timed."""
+    answers: list[Any] = []
+    start = time.perf_counter()
+    for search, query in zip(searches, queries, strict=True):
+        answers.append(search(query))
+        if len(answers) >= FEWEST and time.perf_counter() - start > ASK_SECONDS:
+            break
+    rate = len(answers) / (time.perf_counter() - start)
+    wanted = max(FEWEST, round(rate * PASS_SECONDS))
+    pairs = list(zip(searches, queries, strict=True))
+    rounds = max(1, round(wanted / len(pairs)))
+    asked = pairs[:wanted] * rounds
+
+    def loop() -> None:
+        for search, query in asked:
+            search(query)
+
+    return Asked(answers, len(asked), loop)
 
 
 def interleave(systems: dict[str, Callable[[], None]], passes: int) -> dict[str, list[Stopwatch]]:

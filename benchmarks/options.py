@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
-from datasets import Dataset
+from benchmarks import datasets
+from benchmarks.datasets import Dataset
 
 __all__ = ["NO_AUTOSAVE", "Options"]
 
@@ -24,6 +25,8 @@ class Options:
     ----------
     datasets : list of str
         Names for `datasets.load`; empty for the part's own choice.
+    systems : list of str
+        Names of systems; empty for the part's own choice.
     quick : bool
         A small part of everything: shows that the benchmarks run, not how fast anything is.
     passes : int
@@ -31,6 +34,7 @@ class Options:
     """
 
     datasets: list[str]
+    systems: list[str]
     quick: bool
     passes: int
 
@@ -38,6 +42,10 @@ class Options:
         """Load a data set, cut down when `quick`."""
         dataset = datasets.load(name)
         return dataset.head(QUICK_ROWS, QUICK_QUERIES) if self.quick else dataset
+
+    def choose(self, systems: Sequence[str]) -> list[str]:
+        """Return those of a part's systems that the caller wants; all of them when none were named."""
+        return [name for name in systems if not self.systems or name in self.systems]
 
     def size(self, n: int) -> int:
         """Return `n`, or a twentieth of it when `quick`."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import report
-from options import Options
+from benchmarks import report
+from benchmarks.options import Options
 
 __all__ = ["run"]
 

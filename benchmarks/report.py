@@ -19,7 +19,8 @@ from typing import Any
 __all__ = ["RESULTS", "cell", "machine", "read", "table", "write"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PACKAGES = ("kektordb", "numpy", "hnswlib", "blosc2", "lark", "msgspec", "xxhash", "Cython")
+PACKAGES = ("kektordb", "numpy", "blosc2", "lark", "msgspec", "xxhash", "Cython")
+PEERS = ("hnswlib", "faiss-cpu", "usearch", "chromadb", "qdrant-edge-py", "lancedb", "sqlite-vec", "zvec")
 # The CPU flags that decide about kernels.
 FLAGS = (
     "sse4_2",
@@ -69,7 +70,7 @@ def write(name: str, results: dict[str, Any]) -> Path:
     content = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "benchmarks/run.py", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", "benchmarks.run", *sys.argv[1:]]),
         "commit": commit(),
         "machine": machine(),
         "results": results,
@@ -101,7 +102,7 @@ def machine() -> dict[str, Any]:
         "load_average": [round(value, 2) for value in os.getloadavg()],
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
+        "packages": {name: version(name) for name in PACKAGES + PEERS},
         "kektordb_build": json.loads(json.dumps(build, default=str)),
     }
 

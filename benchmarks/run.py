@@ -1,6 +1,6 @@
-"""Run benchmarks: python benchmarks/run.py [part ...] [--dataset NAME] [--quick] [--passes N]
+"""Run benchmarks: python -m benchmarks.run [part ...] [--datasets NAME ...] [--systems NAME ...] [--quick] [--passes N]
 
-Each part prints tables and writes benchmarks/results/<part>.json; `plot` draws the curves of the last `search`.
+Each part prints tables and writes benchmarks/results/<part>.json; `plot` draws what the last runs wrote.
 """
 
 from __future__ import annotations
@@ -9,25 +9,31 @@ import argparse
 import importlib
 import sys
 
-import report
-from options import Options
+from benchmarks import report
+from benchmarks.options import Options
+from benchmarks.systems import NAMES
 
-PARTS = ("search", "filters", "writes", "memory", "threads", "imports", "plot")
+PARTS = ("search", "build", "filters", "writes", "mixed", "threads", "thin", "memory", "imports", "plot")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure kektordb, side by side with hnswlib where that compares.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run", description="Measure kektordb, side by side with others where that compares."
+    )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all)")
-    parser.add_argument("--dataset", action="append", default=[], help="such as sift-128-euclidean; may be repeated")
+    parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME", help="such as sift-128-euclidean")
+    parser.add_argument("--systems", nargs="+", default=[], metavar="NAME", help=f"only these of {', '.join(NAMES)}")
     parser.add_argument("--passes", type=int, default=5, help="repetitions of each timed loop (default: 5)")
     parser.add_argument("--quick", action="store_true", help="small inputs: to see that it runs, not how fast it is")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    options = Options(datasets=arguments.dataset, quick=arguments.quick, passes=arguments.passes)
+    if unknown := set(arguments.systems) - set(NAMES):
+        parser.error(f"no such system: {', '.join(sorted(unknown))}")
+    options = Options(arguments.datasets, arguments.systems, arguments.quick, arguments.passes)
     for part in arguments.parts or PARTS:
         print(f"\n=== {part}", flush=True)
-        results = importlib.import_module(part).run(options)
+        results = importlib.import_module(f"benchmarks.{part}").run(options)
         # Pictures are no figures, and figures of a quick run are none to keep.
         if results and not options.quick:
             print(f"\nwritten: {report.write(part, results)}")

@@ -10,17 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import datasets
-from datasets import Dataset
-from measure import median, stopwatch
-from options import NO_AUTOSAVE, Options
-from report import table
-
 import kektordb
+from benchmarks import datasets
+from benchmarks.datasets import Dataset
+from benchmarks.filling import fields_of
+from benchmarks.measure import median, stopwatch
+from benchmarks.options import NO_AUTOSAVE, Options
+from benchmarks.report import table
 
 __all__ = ["run"]
 
-N_INDEXED = 100_000
 N_SINGLE = 5_000
 N_ALWAYS = 500
 N_CALLERS = 4
@@ -29,10 +28,10 @@ DIM = 128
 
 
 def run(options: Options) -> dict[str, Any]:
-    """Measure everything on one data set of 128 dimensions."""
-    n = options.size(N_INDEXED)
+    """Measure everything on one data set of 128 dimensions, whose last rows are added one by one."""
     chosen = options.datasets or [name for name in datasets.names() if f"-{DIM}-" in name]
-    dataset = datasets.load(chosen[0])
+    dataset = options.load(chosen[0])
+    n = len(dataset.train) - options.size(N_SINGLE) - 2 * options.size(N_ALWAYS)
     results: dict[str, Any] = {"dataset": dataset.name, "indexed": n}
     results |= measure_batch_and_replay(dataset, n)
     results |= measure_adds(dataset, n, options)
@@ -41,17 +40,12 @@ def run(options: Options) -> dict[str, Any]:
     return results
 
 
-def metadata_of(row: int) -> dict[str, Any]:
-    """Return three fields, as a shop would have them."""
-    return {"price": row % 1000, "category": f"category-{row % 20}", "stock": row % 3 > 0}
-
-
 def fill(db: kektordb.Database, dataset: Dataset, start: int, stop: int) -> kektordb.Index:
     """Add rows of the data set in one batch to the index of this database, which is made when it is not there."""
     index = db["items"] if start else db.create_index("items", metric=dataset.metric, seed=100)
     ids = [f"item-{row:06d}" for row in range(start, stop)]
     vectors = dataset.train[start:stop]
-    index.add_batch(ids, vectors, [metadata_of(row) for row in range(start, stop)], n_threads=BUILD_THREADS)
+    index.add_batch(ids, vectors, [fields_of(row) for row in range(start, stop)], n_threads=BUILD_THREADS)
     return index
 
 
@@ -104,7 +98,7 @@ def add_singly(index: kektordb.Index, dataset: Dataset, start: int, n_adds: int,
 
     def caller(first: int) -> None:
         for row in range(start + first, start + n_adds, n_callers):
-            index.add(f"item-{row:06d}", dataset.train[row % len(dataset.train)], metadata_of(row))
+            index.add(f"item-{row:06d}", dataset.train[row], fields_of(row))
 
     threads = [threading.Thread(target=caller, args=(first,)) for first in range(1, n_callers)]
     for thread in threads:
