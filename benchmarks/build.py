@@ -26,7 +26,7 @@ ROUNDS = 3
 
 def run(options: Options) -> dict[str, Any]:
     """Measure each data set."""
-    return {name: measure_dataset(options.load(name), options) for name in options.datasets or datasets.names()}
+    return {one.name: measure_dataset(one, options) for one in options.load_all(datasets.names())}
 
 
 def measure_dataset(dataset: Dataset, options: Options) -> dict[str, Any]:

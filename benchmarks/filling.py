@@ -6,10 +6,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.datasets import Dataset, Floats
+from benchmarks.datasets import Dataset
 from benchmarks.measure import Stopwatch, stopwatch
 from benchmarks.systems import OURS, available
 from benchmarks.systems.system import Rows, Setting, System
+from benchmarks.truth import Floats
 
 __all__ = ["FIELDS", "fields_of", "fill", "fill_all", "rows_of"]
 

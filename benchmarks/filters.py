@@ -22,9 +22,10 @@ from benchmarks import datasets
 from benchmarks.datasets import Dataset
 from benchmarks.filling import fill_all
 from benchmarks.measure import Asked, ask, interleave, recall
-from benchmarks.options import Options
+from benchmarks.options import USUAL_DIM, Options
 from benchmarks.report import table
 from benchmarks.systems.system import Range, Rows, Search, System
+from benchmarks.truth import nearest
 
 __all__ = ["run"]
 
@@ -67,8 +68,7 @@ class Case:
 
 def run(options: Options) -> dict[str, Any]:
     """Measure each data set; by default the one with the middle dimension."""
-    chosen = options.datasets or [name for name in datasets.names() if "-128-" in name]
-    return {name: measure_dataset(options.load(name), options) for name in chosen}
+    return {one.name: measure_dataset(one, options) for one in options.load_all(datasets.names(USUAL_DIM))}
 
 
 def measure_dataset(dataset: Dataset, options: Options) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def filtered_truth(dataset: Dataset, filters: list[Range]) -> npt.NDArray[np.int
     for one in {id(one): one for one in filters}.values():
         rows = np.flatnonzero(one.mask)
         asked = np.array([position for position, other in enumerate(filters) if other is one])
-        found = datasets.nearest(dataset.train[rows], dataset.test[asked], dataset.metric, min(K, len(rows)))
+        found = nearest(dataset.train[rows], dataset.test[asked], dataset.metric, min(K, len(rows)))
         truth[asked, : found.shape[1]] = rows[found]
     return truth
 

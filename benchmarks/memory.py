@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.datasets import Floats
 from benchmarks.filling import FIELDS, fill, rows_of
 from benchmarks.options import Options
 from benchmarks.report import table
 from benchmarks.systems import OURS, PEERS, available
 from benchmarks.systems.kektordb import Kektordb
 from benchmarks.systems.system import Setting, System
+from benchmarks.truth import Floats
 
 __all__ = ["run"]
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import datasets
 from benchmarks.datasets import Dataset
 from benchmarks.filling import FIELDS, fields_of, fill_all, rows_of
 from benchmarks.options import Options
@@ -60,8 +59,7 @@ class Writer:
 
 def run(options: Options) -> dict[str, Any]:
     """Measure one data set: half of it is there, the rest (and then all of it again) is written."""
-    chosen = options.datasets or [name for name in datasets.names() if "-128-" in name]
-    dataset = options.load(chosen[0])
+    dataset = options.load_one()
     n = int(len(dataset.train) * SHARE_INDEXED)
     seconds = QUICK_SECONDS if options.quick else SECONDS
     with tempfile.TemporaryDirectory() as folder:

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import datasets
 from benchmarks.datasets import Dataset
 from benchmarks.filling import FIELDS, fill, rows_of
 from benchmarks.options import Options
@@ -31,8 +30,7 @@ SEGMENTS = 1_000
 
 def run(options: Options) -> dict[str, Any]:
     """Measure a tiny index, where little hides the difference, and a large one, where caches are cold."""
-    chosen = options.datasets or [name for name in datasets.names() if "-128-" in name]
-    dataset = options.load(chosen[0])
+    dataset = options.load_one()
     tiny = dataset.head(N_TINY, len(dataset.test))
     lines = [line for part in (tiny, dataset) for line in measure(part, options.size(SEGMENTS))]
     title = (

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks import datasets
 from benchmarks.datasets import Dataset
 from benchmarks.filling import FIELDS, fill_all, rows_of
 from benchmarks.measure import ask, interleave, median
@@ -29,8 +28,7 @@ ROUNDS = 4
 
 def run(options: Options) -> dict[str, Any]:
     """Measure one data set."""
-    chosen = options.datasets or [name for name in datasets.names() if "-128-" in name]
-    dataset = options.load(chosen[0])
+    dataset = options.load_one()
     with tempfile.TemporaryDirectory() as folder:
         systems, _ = fill_all(options.choose(SYSTEMS), dataset, rows_of(dataset.train), FIELDS, Path(folder))
         calls = [measure_calls(name, system, dataset, options.passes) for name, system in systems.items()]

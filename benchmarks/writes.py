@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import kektordb
-from benchmarks import datasets
 from benchmarks.datasets import Dataset
 from benchmarks.filling import fields_of
 from benchmarks.measure import median, stopwatch
@@ -24,13 +23,11 @@ N_SINGLE = 5_000
 N_ALWAYS = 500
 N_CALLERS = 4
 BUILD_THREADS = 2
-DIM = 128
 
 
 def run(options: Options) -> dict[str, Any]:
     """Measure everything on one data set of 128 dimensions, whose last rows are added one by one."""
-    chosen = options.datasets or [name for name in datasets.names() if f"-{DIM}-" in name]
-    dataset = options.load(chosen[0])
+    dataset = options.load_one()
     n = len(dataset.train) - options.size(N_SINGLE) - 2 * options.size(N_ALWAYS)
     results: dict[str, Any] = {"dataset": dataset.name, "indexed": n}
     results |= measure_batch_and_replay(dataset, n)

@@ -8,8 +8,8 @@ from typing import Any
 import hnswlib
 import numpy as np
 
-from benchmarks.datasets import Floats
 from benchmarks.systems.system import BUILD_THREADS, EF_CONSTRUCTION, M, Range, Rows, Search, Setting, System
+from benchmarks.truth import Floats
 
 __all__ = ["Hnswlib"]
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import kektordb
-from benchmarks.datasets import Floats
 from benchmarks.options import NO_AUTOSAVE
 from benchmarks.systems.system import BUILD_THREADS, EF_CONSTRUCTION, M, Range, Rows, Search, Setting, System
+from benchmarks.truth import Floats
 from kektordb.collection import SLICE
 
 __all__ = ["BareGraph", "Kektordb", "KektordbFloat16", "KektordbFloat32", "KektordbMemory"]

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.datasets import Floats
+from benchmarks.truth import Floats
 
 __all__ = ["BUILD_THREADS", "EF_CONSTRUCTION", "M", "Range", "Rows", "Search", "Setting", "System"]
 

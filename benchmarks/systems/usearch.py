@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from usearch.index import Index
 
-from benchmarks.datasets import Floats
 from benchmarks.systems.system import BUILD_THREADS, EF_CONSTRUCTION, M, Rows, Search, Setting, System
+from benchmarks.truth import Floats
 
 __all__ = ["Usearch"]
 
