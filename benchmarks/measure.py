@@ -6,6 +6,7 @@ CPU clocks are the steadier; a difference between wall and thread says that a si
 
 from __future__ import annotations
 
+import gc
 import itertools
 import statistics
 import time
@@ -105,15 +106,23 @@ def ask(searches: Sequence[Callable[[Any], Any]], queries: Sequence[Any]) -> Ask
 
 
 def interleave(systems: dict[str, Callable[[], None]], passes: int) -> dict[str, list[Stopwatch]]:
-    """Run each system once per pass, in an order that turns round, so that a slow moment of the machine hits all."""
+    """Run each system once per pass, in an order that turns round, so that a slow moment of the machine hits all.
+
+    Python's garbage collector waits meanwhile: it would charge one system for what all of them keep in memory.
+    """
     watches: dict[str, list[Stopwatch]] = {name: [] for name in systems}
     order = list(systems)
-    for _ in range(passes):
-        for name in order:
-            with stopwatch() as watch:
-                systems[name]()
-            watches[name].append(watch)
-        order.reverse()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(passes):
+            for name in order:
+                with stopwatch() as watch:
+                    systems[name]()
+                watches[name].append(watch)
+            order.reverse()
+    finally:
+        gc.enable()
     return watches
 
 

@@ -16,9 +16,9 @@ SEED = 20
 N_NEIGHBORS = 10
 # Real descriptors have many components and few degrees of freedom. These make hnswlib need about the same ef for a
 # recall as on SIFT descriptors of the same number; independent random components would make all distances alike.
-LATENT_DIM = 20
+LATENT_DIM = 19
 N_CLUSTERS = 300
-SPREAD = 1.0
+SPREAD = 0.95
 N_WAVES = 256
 NOISE = 0.12
 # Rows made at once.

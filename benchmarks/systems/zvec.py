@@ -11,8 +11,6 @@ from benchmarks.systems.system import BUILD_THREADS, EF_CONSTRUCTION, M, Range, 
 __all__ = ["Zvec"]
 
 PART = 1_000
-# Its m is the number of links on the lowest level, as the size of its files tells; the others have twice their M there.
-LOWEST_DEGREE = 2 * M
 TYPES = {int: zvec.DataType.INT64, str: zvec.DataType.STRING, bool: zvec.DataType.BOOL}
 
 # Once a process: it refuses a second time.
@@ -30,7 +28,7 @@ class Zvec(System):
     def __init__(self, setting: Setting) -> None:
         super().__init__(setting)
         metric = zvec.MetricType.COSINE if setting.metric == "cosine" else zvec.MetricType.L2
-        graph = zvec.HnswIndexParam(metric_type=metric, m=LOWEST_DEGREE, ef_construction=EF_CONSTRUCTION)
+        graph = zvec.HnswIndexParam(metric_type=metric, m=M, ef_construction=EF_CONSTRUCTION)
         ranges = zvec.InvertIndexParam(enable_range_optimization=True)
         schema = zvec.CollectionSchema(
             name="items",
