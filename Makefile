@@ -101,7 +101,7 @@ $(BUILD_LOG): $(SOURCES) $(VENV)/.tools
 $(VENV)/.bench: pyproject.toml $(VENV)/.made | $(VENV)/.built
 	@$(PY) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["bench"], sep="\n")' | \
 	while read -r package; do \
-	    $(PY) -m pip install -q "$$package" || echo "bench: left out, does not install here: $$package"; \
+	    $(PY) -m pip install -q "$$package" </dev/null || echo "bench: left out, does not install here: $$package"; \
 	done
 	@touch $@
 

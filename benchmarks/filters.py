@@ -133,7 +133,8 @@ def measure_case(dataset: Dataset, case: Case, systems: dict[str, System], passe
     rates = {name: one.rates(watches[name]) for name, one in asked.items()}
     for name, line in lines.items():
         line["qps"], line["qps_cpu"] = rates[name]
-        line["x_hnswlib"] = rates[name][0] / rates["hnswlib"][0] if "hnswlib" in rates else None
+        for place, header in enumerate(("x_hnswlib", "x_hnswlib_cpu")):
+            line[header] = rates[name][place] / rates["hnswlib"][place] if "hnswlib" in rates else None
     return list(lines.values())
 
 
