@@ -13,6 +13,7 @@ cdef class LockState:
     cdef Py_ssize_t n_readers
     cdef Py_ssize_t n_waiting
     cdef Py_ssize_t n_admitted
+    cdef Py_ssize_t n_writes
     cdef bint has_writer
     cdef bint writer_waits
 

@@ -124,6 +124,7 @@ cdef class LockState:
         was_writer = self.has_writer and self.n_readers == 0
         if was_writer:
             self.has_writer = False
+            self.n_writes += 1
             # Those admitted last time have all been readers before this writer came in: n_admitted is 0 here.
             self.n_admitted = self.n_readers = self.n_waiting
             self.n_waiting = 0
@@ -171,6 +172,11 @@ cdef class RWLock:
     def has_writer(self):
         """Whether a writer is inside or waits for readers to leave; may be old news at once."""
         return self.state.has_writer
+
+    @property
+    def n_writes(self):
+        """Writers that have left; for a reader it stays as it is."""
+        return self.state.n_writes
 
     @property
     def n_waiting(self):

@@ -280,3 +280,17 @@ def test_lock_is_freed_without_the_cycle_collector() -> None:
         assert watch() is None
     finally:
         gc.enable()
+
+
+def test_writes_are_counted_when_they_end() -> None:
+    lock = RWLock()
+    assert lock.n_writes == 0
+    with lock.write:
+        assert lock.n_writes == 0
+    with lock.read:
+        assert lock.n_writes == 1
+    with pytest.raises(RuntimeError):
+        lock.release_write()
+    lock.acquire_write()
+    lock.release_write()
+    assert lock.n_writes == 2
