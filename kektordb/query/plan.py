@@ -211,11 +211,21 @@ class Deferred(Step, frozen=True):
         return False
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """A compiled filter. Immutable: threads share it, and so do indexes."""
+class Plan(msgspec.Struct, frozen=True, eq=False):
+    """A compiled filter. Immutable: threads share it, and so do indexes. Equal to itself only, and hashed so.
+
+    Attributes
+    ----------
+    root : Step
+    is_bound : bool
+        Whether it runs without parameters.
+    is_kept : bool
+        Whether the same filter will give this very plan again, so that its matches are worth keeping.
+    """
 
     root: Step
     is_bound: bool
+    is_kept: bool = False
 
     def run(self, columns: Columns, n_slots: int, params: Params | None = None) -> Bitmap:
         """Return the matching rows in a new bitmap of `n_slots` bits.
