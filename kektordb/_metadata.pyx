@@ -109,7 +109,7 @@ def decode_metadata(data):
 cdef class MetadataStore:
     """Metadata by slot. Changes need the write lock of the collection, reads its read lock, `decode` none."""
 
-    cdef Blobs rows
+    cdef readonly Blobs rows
     cdef list shapes  # tuples of keys by number; number 0 is PLAIN
     cdef dict shape_numbers
     cdef Py_ssize_t shape_bytes
@@ -197,17 +197,6 @@ cdef class MetadataStore:
         cdef size_t n = 0
         cdef const char* data = self.rows.get(slot, &n)
         return b"" if data == NULL else PyBytes_FromStringAndSize(data, <Py_ssize_t>n)
-
-    def raw_many(self, const uint32_t[::1] slots):
-        """Return `raw` of many slots."""
-        cdef Py_ssize_t i
-        cdef size_t n = 0
-        cdef const char* data
-        cdef list found = []
-        for i in range(slots.shape[0]):
-            data = self.rows.get(slots[i], &n)
-            found.append(b"" if data == NULL else PyBytes_FromStringAndSize(data, <Py_ssize_t>n))
-        return found
 
     def decode(self, bytes raw):
         """Return the metadata that a row from `raw` holds, whatever happened to its slot meanwhile."""

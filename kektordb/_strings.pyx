@@ -452,7 +452,13 @@ cdef class StringMap:
     def get_many(self, const uint32_t[::1] numbers):
         """Return the strings under `numbers`, None where there is none."""
         cdef Py_ssize_t i
-        return [self.get_str(numbers[i]) for i in range(numbers.shape[0])]
+        cdef size_t n = 0
+        cdef const char* data
+        cdef list found = []
+        for i in range(numbers.shape[0]):
+            data = self.blobs.get(numbers[i], &n)
+            found.append(None if data == NULL else PyUnicode_DecodeUTF8(data, <Py_ssize_t>n, NULL))
+        return found
 
     def remove_number(self, uint32_t number):
         """Remove the string under `number`, if there is one."""

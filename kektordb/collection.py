@@ -13,12 +13,14 @@ from kektordb._columns import Columns
 from kektordb._hnsw import Graph
 from kektordb._metadata import MetadataStore, decode_metadata
 from kektordb._rwlock import RWLock
+from kektordb._search import Searchable
 from kektordb._strings import StringMap
 from kektordb._vectors import Vectors
-from kektordb.errors import CorruptSnapshot, VectorError
+from kektordb.errors import CorruptSnapshot
 from kektordb.operations import DeleteItems, IndexConfig, PutItems, PutMetadata
 from kektordb.query import Explanation, Filter, Plan, compile_filter
-from kektordb.results import Item, Results
+from kektordb.query.cache import MatchCache, Matches
+from kektordb.results import Item
 from kektordb.types import Section, SectionReader
 
 __all__ = ["Collection"]
@@ -30,7 +32,7 @@ Step = Callable[[int], None]
 SLICE = 256
 
 
-class Collection:
+class Collection(Searchable):
     """The state of one index.
 
     A search holds the read lock from the filter to the ids. A write puts rows in place under the write lock, links
@@ -44,6 +46,7 @@ class Collection:
 
     def __init__(self, config: IndexConfig) -> None:
         self.config = config
+        self.is_product = config.metric == "dot"
         self.lock = RWLock()
         self.dim = config.dim
         self.ids = StringMap()
@@ -51,7 +54,8 @@ class Collection:
         self.columns = Columns()
         self.alive = Bitmap(0)
         self.n_alive = 0
-        self.graph: Graph | None = None
+        self._filtered = MatchCache()
+        self.graph = None
         # Has the memory for the first rows of an index without dimension; a write that is refused decides none.
         self._reserved: Graph | None = None
         if config.dim:
@@ -177,84 +181,15 @@ class Collection:
 
     # ------------------------------------------------------------------------------------------------------ reading
 
-    def search(
-        self,
-        query: npt.NDArray[np.float32],
-        k: int,
-        ef: int,
-        filter: Filter | None,
-        params: Params,
-        include: frozenset[str],
-    ) -> Results:
-        """Find the `k` nearest items. Raises VectorError for NaN and Inf, FilterError."""
-        plan = None if filter is None else compile_filter(filter)
-        is_product = self.config.metric == "dot"
-        lock = self.lock
-        lock.acquire_read()
-        try:
-            graph = self.graph
-            if graph is None:
-                return Results([], np.empty(0, np.float32), is_product)
-            self._check_dim(graph, query.shape[0])
-            n_allowed = self.n_alive if plan is None else -1
-            slots, distances = graph.search(query, k, ef, self._allowed(plan, params), n_allowed)
-            if slots is None or distances is None:
-                raise VectorError(self.refused("the query"))
-            return self._results(slots, distances, include)
-        finally:
-            lock.release_read()
+    def _matches(self, plan: Plan, params: Params) -> Matches:
+        """Return the living slots that match, and how many: shared, never to be changed; the read lock is held."""
+        # Whatever a filter sees changes under the write lock, and so does the number of writes.
+        return self._filtered.find(plan, params, self.lock.n_writes, self._run)
 
-    def _allowed(self, plan: Plan | None, params: Params) -> Bitmap | None:
-        """Return the slots that a search may give back, or None for all of them; the read lock is held."""
-        if plan is not None:
-            return self._matches(plan, params)
-        return None if self.n_alive == self.n_slots else self.alive
-
-    def _matches(self, plan: Plan, params: Params) -> Bitmap:
+    def _run(self, plan: Plan, params: Params) -> Bitmap:
         rows = plan.run(self.columns, self.n_slots, params)
         rows.iand(self.alive)
         return rows
-
-    def _check_dim(self, graph: Graph, dim: int) -> None:
-        # Again, under the lock: the first item may have come in since the call began.
-        if dim != graph.vectors.dim:
-            raise VectorError(f"expected {graph.vectors.dim} dimensions, got {dim}")
-
-    def _results(
-        self, slots: npt.NDArray[np.uint32], distances: npt.NDArray[np.float32], include: frozenset[str]
-    ) -> Results:
-        """Turn slots into results; the read lock is held."""
-        # Every slot here is alive, and so has an id.
-        ids = cast("list[str]", self.ids.get_many(slots))
-        store, raw, vectors = None, None, None
-        if "metadata" in include:
-            store, raw = self.metadata, self.metadata.raw_many(slots)
-        if "vector" in include and self.graph is not None:
-            vectors = self.graph.vectors.get(slots)
-        return Results(ids, distances, self.config.metric == "dot", store, raw, vectors)
-
-    def search_batch(
-        self,
-        queries: npt.NDArray[np.float32],
-        k: int,
-        ef: int,
-        filter: Filter | None,
-        params: Params,
-        include: frozenset[str],
-        n_threads: int,
-    ) -> list[Results]:
-        """Find the `k` nearest items of each query, on `n_threads` threads."""
-        plan = None if filter is None else compile_filter(filter)
-        with self.lock.read:
-            graph = self.graph
-            if graph is None:
-                return [Results([], np.empty(0, np.float32), self.config.metric == "dot") for _ in queries]
-            self._check_dim(graph, queries.shape[1])
-            slots, distances, counts = graph.search_batch(queries, k, ef, n_threads, self._allowed(plan, params))
-            bad = np.flatnonzero(counts < 0)
-            if len(bad):
-                raise VectorError(self.refused(f"query {bad[0]}"))
-            return [self._results(slots[i, :n], distances[i, :n], include) for i, n in enumerate(counts)]
 
     def refused(self, what: str) -> str:
         """Say what is wrong with a vector that `Vectors.prepare` refused."""
@@ -284,20 +219,18 @@ class Collection:
             slot = self.ids.find_str(id)
             return None if slot < 0 else self.metadata.get(slot)
 
-    def matching(self, filter: Filter | None, params: Params) -> Bitmap:
-        """Return the slots of the living items that match; the read lock is held."""
-        return self.alive.copy() if filter is None else self._matches(compile_filter(filter), params)
-
     def matching_ids(self, filter: Filter | None, params: Params) -> list[str]:
         """Return the ids of the items that match, in the order in which they came in."""
+        plan = None if filter is None else compile_filter(filter)
         with self.lock.read:
-            slots = np.frombuffer(self.matching(filter, params).slots(), dtype=np.uint32)
-            return cast("list[str]", self.ids.get_many(slots))
+            rows = self.alive if plan is None else self._matches(plan, params)[0]
+            return cast("list[str]", self.ids.get_many(np.frombuffer(rows.slots(), dtype=np.uint32)))
 
     def count(self, filter: Filter | None, params: Params) -> int:
         """Count the items that match."""
+        plan = None if filter is None else compile_filter(filter)
         with self.lock.read:
-            return self.matching(filter, params).count()
+            return self.n_alive if plan is None else self._matches(plan, params)[1]
 
     def explain(self, filter: Filter, params: Params) -> Explanation:
         """Return the plan of a filter with estimated and true numbers of rows."""
@@ -316,6 +249,7 @@ class Collection:
                 "ids": self.ids.memory_bytes(),
                 "metadata": self.metadata.memory_bytes(),
                 "columns": self.columns.memory_bytes(),
+                "filters": self._filtered.memory_bytes(),
             }
             return {
                 "n_items": self.n_alive,

@@ -73,7 +73,10 @@ class Index:
         return self._collection().dim or None
 
     def _collection(self) -> Collection:
-        return self._database._live().collection(self._name)
+        database, found = self._database, None
+        if database._gone is None:  # the short way, which every search takes; the long one says what is wrong
+            found = database._state.collections.get(database._state.numbers.get(self._name, 0))
+        return database._live().collection(self._name) if found is None else found
 
     # ------------------------------------------------------------------------------------------------------ writing
 
@@ -339,7 +342,8 @@ class Index:
         k = check_positive(k, "k")
         ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
         wanted = _METADATA_ONLY if include == ("metadata",) else check_include(include)
-        return collection.search(query, k, max(ef, k), filter, _params(params), wanted)
+        bound = None if params is None else _params(params)
+        return collection.search(query, k, ef if ef > k else k, filter, bound, wanted)
 
     def search_batch(
         self,

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from kektordb._metadata import MetadataStore
+from kektordb._found import Found
 
 __all__ = ["Hit", "Item", "Results"]
 
@@ -53,8 +53,8 @@ class Hit(msgspec.Struct, frozen=True):
     vector: npt.NDArray[np.float32] | None = None
 
 
-class Results(Sequence[Hit]):
-    """The hits of one search, nearest first; metadata is decoded when a hit is looked at.
+class Results(Found, Sequence[Hit]):
+    """The hits of one search, nearest first; ids and metadata are decoded when they are looked at.
 
     Attributes
     ----------
@@ -62,54 +62,33 @@ class Results(Sequence[Hit]):
     distances, scores : float32 (n,)
     """
 
-    __slots__ = ("_is_product", "_raw", "_store", "_vectors", "distances", "ids")
-
-    def __init__(
-        self,
-        ids: list[str],
-        distances: npt.NDArray[np.float32],
-        is_product: bool,
-        store: MetadataStore | None = None,
-        raw: list[bytes] | None = None,
-        vectors: npt.NDArray[np.float32] | None = None,
-    ) -> None:
-        self.ids = ids
-        self.distances = distances
-        self._is_product = is_product
-        self._store = store
-        self._raw = raw
-        self._vectors = vectors
+    __slots__ = ()
 
     @property
     def scores(self) -> npt.NDArray[np.float32]:
         """Scores, larger is better; float32 (n,)."""
         return 0 - self.distances if self._is_product else np.reciprocal(self.distances + np.float32(1))
 
-    def __len__(self) -> int:
-        return len(self.ids)
-
     @overload
     def __getitem__(self, position: int) -> Hit: ...
     @overload
     def __getitem__(self, position: slice) -> list[Hit]: ...
     def __getitem__(self, position: int | slice) -> Hit | list[Hit]:
+        n = len(self)
         if isinstance(position, slice):
-            return [self._hit(i) for i in range(*position.indices(len(self.ids)))]
-        n = len(self.ids)
+            return [self._hit(i) for i in range(*position.indices(n))]
         if not -n <= position < n:
             raise IndexError(f"expected a position below {n}, got {position}")
         return self._hit(position % n)
 
     def __iter__(self) -> Iterator[Hit]:
-        return map(self._hit, range(len(self.ids)))
+        return map(self._hit, range(len(self)))
 
     def _hit(self, i: int) -> Hit:
         distance = float(self.distances[i])
         score = 0 - distance if self._is_product else 1 / (1 + distance)
-        metadata = None
-        if self._store is not None and self._raw is not None:
-            metadata = self._store.decode(self._raw[i])
-        return Hit(self.ids[i], score, distance, metadata, None if self._vectors is None else self._vectors[i])
+        vector = None if self._vectors is None else self._vectors[i]
+        return Hit(self.ids[i], score, distance, self._metadata(i), vector)
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{hit.id!r} {hit.score:.4f}" for hit in self[:5])

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kektordb._search import is_query
 from kektordb._vectors import MAX_DIM, METRICS, PRECISIONS
 from kektordb.errors import ConfigError, IdError, VectorError
 from kektordb.operations import IndexConfig
@@ -145,9 +146,7 @@ def index_config(
 
 
 def _as_float32(values: Any, what: str) -> npt.NDArray[np.float32]:
-    """Return C-contiguous float32; integers and other floats are converted. Raises VectorError."""
-    if type(values) is np.ndarray and values.dtype == np.float32 and values.flags.c_contiguous:
-        return values
+    """Return aligned C-contiguous float32; integers and other floats are converted. Raises VectorError."""
     try:
         array = np.asarray(values)
     except (ValueError, TypeError) as error:
@@ -155,11 +154,13 @@ def _as_float32(values: Any, what: str) -> npt.NDArray[np.float32]:
     if array.dtype.kind not in "fiu":
         raise VectorError(f"expected {what} of floats or integers, got dtype {array.dtype}")
     with np.errstate(over="ignore"):  # what does not fit becomes Inf, and Inf is refused with its row
-        return np.asarray(array, dtype=np.float32, order="C")
+        return np.require(array, np.float32, ("C", "A"))
 
 
 def as_query(vector: Any, dim: int) -> npt.NDArray[np.float32]:
     """Return a query as float32 (dim,). NaN and Inf are looked for when it is used. Raises VectorError."""
+    if is_query(vector, dim):
+        return vector  # type: ignore[no-any-return]
     query = _as_float32(vector, "a vector")
     if query.ndim != 1:
         raise VectorError(f"expected a vector with one axis, got shape {query.shape}")

@@ -155,7 +155,7 @@ def test_raw_row_is_decoded_after_its_slot_changed() -> None:
     store = MetadataStore()
     store.put(0, {"a": 1})
     store.put(1, {"b": [1.5]})
-    taken = store.raw_many(np.array([1, 0, 7], np.uint32))
+    taken = [store.raw(slot) for slot in (1, 0, 7)]
 
     store.put(0, {"c": 3})
     store.drop(1)

@@ -1,0 +1,46 @@
+from collections.abc import Set
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from typing_extensions import disjoint_base
+
+from kektordb._bitmap import Bitmap
+from kektordb._hnsw import Graph
+from kektordb._metadata import MetadataStore
+from kektordb._rwlock import RWLock
+from kektordb._strings import StringMap
+from kektordb.query import Filter
+from kektordb.results import Results
+
+def is_query(vector: object, dim: int) -> bool: ...
+
+@disjoint_base
+class Searchable:
+    lock: RWLock
+    graph: Graph | None
+    dim: int
+    ids: StringMap
+    metadata: MetadataStore
+    alive: Bitmap
+    n_alive: int
+    is_product: bool
+    def search(
+        self,
+        query: npt.NDArray[np.float32],
+        k: int,
+        ef: int,
+        filter: Filter | None,
+        params: dict[str, Any] | None,
+        wanted: Set[str],
+    ) -> Results: ...
+    def search_batch(
+        self,
+        queries: npt.NDArray[np.float32],
+        k: int,
+        ef: int,
+        filter: Filter | None,
+        params: dict[str, Any] | None,
+        wanted: Set[str],
+        n_threads: int,
+    ) -> list[Results]: ...

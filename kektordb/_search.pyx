@@ -1,0 +1,161 @@
+"""How does a search of a collection go from a query to its results, in few instructions?
+
+A walk through the graph leaves nothing else in the caches, so what comes before and after it costs by the memory that
+it touches: C fields instead of a dict, one block of copies for each search instead of objects for each item.
+"""
+
+from cpython.buffer cimport (
+    PyBUF_C_CONTIGUOUS,
+    PyBUF_FORMAT,
+    Py_buffer,
+    PyBuffer_Release,
+    PyObject_GetBuffer,
+)
+from libc.stddef cimport size_t
+
+from kektordb._bitmap cimport Bitmap
+from kektordb._found cimport collect, collect_many
+from kektordb._rwlock cimport LockState, RWLock
+from kektordb._strings cimport Blobs, StringMap
+
+import numpy as np
+
+from kektordb.errors import VectorError
+from kektordb.query import compile_filter
+from kektordb.results import Results
+
+cdef object _array = np.ndarray
+
+
+def is_query(vector, Py_ssize_t dim):
+    """Tell whether `vector` is what a graph takes as it is: a plain array, float32 (dim,), contiguous and aligned."""
+    cdef Py_buffer view
+    cdef bint fits
+    if type(vector) is not _array:
+        return False
+    try:
+        PyObject_GetBuffer(vector, &view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+    except (ValueError, BufferError):
+        return False
+    fits = (
+        view.ndim == 1
+        and view.shape[0] == dim
+        and view.format[0] == c"f"
+        and view.format[1] == 0
+        and <size_t>view.buf % sizeof(float) == 0
+    )
+    PyBuffer_Release(&view)
+    return fits
+
+
+cdef class Searchable:
+    """What a search reads of a collection, and the search; the rest of `Collection` changes it, under the write lock.
+
+    Attributes
+    ----------
+    lock : RWLock
+    graph : Graph or None
+        None until the first vector has decided the dimension.
+    dim : int
+        Of the graph; 0 without one.
+    ids : StringMap
+        By slot, of the living items.
+    metadata : MetadataStore
+    alive : Bitmap
+    n_alive : int
+    is_product : bool
+        Whether scores are those of the metric ``dot``.
+    """
+
+    cdef public RWLock lock
+    cdef public object graph
+    cdef public Py_ssize_t dim
+    cdef public StringMap ids
+    cdef public object metadata
+    cdef public Bitmap alive
+    cdef public Py_ssize_t n_alive
+    cdef public bint is_product
+
+    def search(self, query, k, ef, filter, params, wanted):
+        """Find the `k` nearest items.
+
+        Parameters
+        ----------
+        query : float32 (dim,)
+            As `is_query` wants it, of any dimension while there is no graph.
+        k, ef : int
+            `ef` is at least `k`.
+        filter : str, Expression or None
+        params : dict or None
+        wanted : set of str
+            ``metadata``, ``vector``.
+
+        Returns
+        -------
+        Results
+
+        Raises
+        ------
+        VectorError
+            Also for NaN and Inf.
+        FilterError
+        """
+        cdef LockState state = self.lock.state
+        plan = None if filter is None else compile_filter(filter)
+        if not state.try_read():
+            with nogil:
+                state.wait_read()
+        try:
+            if self.graph is None:
+                return self._collect(np.empty(0, np.uint32), np.empty(0, np.float32), ())
+            self._check_dim(len(query))
+            allowed, n_allowed = self._allowed(plan, params)
+            slots, distances = self.graph.search(query, k, ef, allowed, n_allowed)
+            if slots is None:
+                raise VectorError(self.refused("the query"))
+            return self._collect(slots, distances, wanted)
+        finally:
+            state.end_read()
+
+    def search_batch(self, queries, k, ef, filter, params, wanted, n_threads):
+        """Find the `k` nearest items of each query, on `n_threads` threads; see `search`. Returns list of Results."""
+        cdef Blobs rows = None
+        plan = None if filter is None else compile_filter(filter)
+        with self.lock.read:
+            if self.graph is None:
+                return [self._collect(np.empty(0, np.uint32), np.empty(0, np.float32), ()) for _ in queries]
+            self._check_dim(queries.shape[1])
+            allowed, _ = self._allowed(plan, params)
+            slots, distances, counts = self.graph.search_batch(queries, k, ef, n_threads, allowed)
+            bad = np.flatnonzero(counts < 0)
+            if len(bad):
+                raise VectorError(self.refused(f"query {bad[0]}"))
+            if "vector" in wanted:
+                return [self._collect(slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)]
+            store = self.metadata if "metadata" in wanted else None
+            if store is not None:
+                rows = store.rows
+            return collect_many(Results, self.ids, rows, store, slots, distances, counts, self.is_product)
+
+    cdef tuple _allowed(self, plan, params):
+        """Return the slots that a search may give back, None for all, and how many; the read lock is held."""
+        if plan is not None:
+            return self._matches(plan, params)
+        return None if self.n_alive == len(self.graph) else self.alive, self.n_alive
+
+    cdef int _check_dim(self, Py_ssize_t dim) except -1:
+        # Again, under the lock: the first item may have come in since the call began.
+        if dim != self.dim:
+            raise VectorError(f"expected {self.dim} dimensions, got {dim}")
+        return 0
+
+    cdef object _collect(self, slots, distances, wanted):
+        """Turn slots into results; the read lock is held. Every slot is alive, and so has an id."""
+        cdef Blobs rows = None
+        store, vectors = None, None
+        if "metadata" in wanted:
+            store = self.metadata
+            rows = store.rows
+        if "vector" in wanted:
+            vectors = self.graph.vectors.get(slots)
+        return collect(Results, self.ids, rows, store, slots, distances, self.is_product, vectors)
