@@ -128,6 +128,21 @@ cdef class Bitmap:
             raise IndexError(f"slot {slot} of a bitmap of {self.n_bits} bits")
         bitmap_set(self.words, <slot_t>slot)
 
+    def set_range(self, Py_ssize_t start, Py_ssize_t stop):
+        """Put the slots from `start` up to `stop`, excluded, into the set. IndexError beyond ``n_bits``."""
+        cdef Py_ssize_t slot = start
+        if not 0 <= start <= stop <= self.n_bits:
+            raise IndexError(f"slots {start} to {stop} of a bitmap of {self.n_bits} bits")
+        while slot < stop and slot & 63:
+            bitmap_set(self.words, <slot_t>slot)
+            slot += 1
+        while slot + 64 <= stop:
+            self.words[slot >> 6] = ~<word_t>0
+            slot += 64
+        while slot < stop:
+            bitmap_set(self.words, <slot_t>slot)
+            slot += 1
+
     def clear(self, Py_ssize_t slot):
         """Take `slot` out of the set. IndexError beyond ``n_bits``."""
         if not 0 <= slot < self.n_bits:

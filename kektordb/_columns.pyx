@@ -1,9 +1,5 @@
 """Which items have this value in their metadata? Postings by field, kept beside the metadata for filters.
 
-Each field has up to five postings: marks (true, false, null, and "has no value of another kind"), strings by the number
-of the distinct string, numbers as float64, and integers that a float64 cannot hold, positive and negative, by size.
-So each value is in one of them only, and numbers compare exactly whatever they are stored as.
-
 A value of a list counts as a value of the field. Nested objects are fields by dotted names. Lists inside lists, objects
 inside lists and null inside lists are not indexed; the field exists all the same.
 
@@ -12,12 +8,13 @@ Nothing here locks: look-ups may run beside one another (each drops the GIL), ch
 
 import json
 
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
-from libc.stdint cimport uint32_t, uint64_t
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcmp
 
-from kektordb._bitmap cimport Bitmap, bitmap_count, bitmap_get, bitmap_set
+from kektordb._bitmap cimport Bitmap, bitmap_count, bitmap_get
+from kektordb._field cimport OTHER_MARK, Field, add_element, add_read, add_scalar, mark_of
 from kektordb._like cimport ANY_RUN, after_prefix, compile_pattern, fits
 from kektordb._numbers cimport (
     AS_FLOAT,
@@ -30,10 +27,11 @@ from kektordb._numbers cimport (
     number_place,
     sort_keys,
 )
-from kektordb._postings cimport Block, Pairs, Postings, Terms, new_block
-from kektordb._strings cimport StringMap
+from kektordb._packed cimport A_LIST, A_MAP, Cursor, Head, read_head, skip_value
+from kektordb._postings cimport Postings
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 
+from kektordb._metadata import decode_metadata
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
@@ -41,266 +39,14 @@ cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
 
 cdef enum:
-    TRUE_MARK
-    FALSE_MARK
-    NULL_MARK
-    OTHER_MARK
-    N_MARKS
-
-cdef enum:
     # Objects deeper than this are not indexed, since the walk over them recurses; metadata is refused long before.
     MAX_NESTING = 64
-    # Terms that may lie outside the sorted order: comparing each costs less than sorting again after each write.
-    MIN_UNSORTED = 1024
-    SORT_SHIFT = 4
     # An estimate looks at this many strings at most, and scales up.
     SAMPLE = 1024
     MERGE_AT = 4096
+    MAX_GUESSES = 256  # keys of a row whose fields are remembered
 
 cdef uint64_t MAX_KEY = 0xFFFFFFFFFFFFFFFFu
-
-
-cdef class Field:
-    """The postings of one field."""
-
-    def __cinit__(self, Py_ssize_t merge_at):
-        self.merge_at = merge_at
-        self.n_texts = 1  # term 0 is the empty string, which the map of strings does not take
-        self.order = new_block(0)
-
-    cdef int add_mark(self, int mark, slot_t slot, bint is_removal) except -1:
-        if self.marks is None:
-            if is_removal:
-                return 0
-            self.marks = Terms.__new__(Terms, self.merge_at)
-        return self.marks.append(<uint64_t>mark, slot, is_removal)
-
-    cdef int add_text(self, str text, slot_t slot, bint is_removal) except -1:
-        cdef Py_ssize_t n = 0
-        cdef const char* data = PyUnicode_AsUTF8AndSize(text, &n)
-        cdef uint32_t term
-        if self.strings is None:
-            if is_removal:
-                return 0
-            self.strings = Terms.__new__(Terms, self.merge_at)
-            self.texts = StringMap()
-        term = self.find_text(data, <size_t>n)
-        if term == NO_SLOT:
-            if is_removal:
-                return 0
-            term = <uint32_t>self.n_texts
-            self.texts.add(term, data, <size_t>n)
-            self.n_texts += 1
-        return self.strings.append(term, slot, is_removal)
-
-    cdef int add_number(self, object number, slot_t slot, bint is_removal) except -1:
-        cdef uint64_t key = 0
-        cdef int place = number_place(number, &key)
-        cdef Pairs postings
-        if place == AS_FLOAT:
-            if self.numbers is None:
-                self.numbers = Pairs.__new__(Pairs, self.merge_at)
-            postings = self.numbers
-        elif place == AS_LARGE_POSITIVE:
-            if self.large_positive is None:
-                self.large_positive = Pairs.__new__(Pairs, self.merge_at)
-            postings = self.large_positive
-        elif place == AS_LARGE_NEGATIVE:
-            if self.large_negative is None:
-                self.large_negative = Pairs.__new__(Pairs, self.merge_at)
-            postings = self.large_negative
-        else:
-            raise ValueError(f"expected a finite number of at most 64 bits, got {number!r}")
-        return postings.append(key, slot, is_removal)
-
-    cdef const char* text(self, uint32_t term, size_t* n) noexcept nogil:
-        """Return the bytes of a term, valid until the next change."""
-        n[0] = 0
-        if term == 0:
-            return b""
-        return self.texts.get(term, n)
-
-    cdef uint32_t find_text(self, const char* data, size_t n) noexcept nogil:
-        return 0 if n == 0 else self.texts.find(data, n)
-
-    def postings(self):
-        """Return (name, postings) of what there is."""
-        parts = (
-            ("marks", self.marks),
-            ("strings", self.strings),
-            ("numbers", self.numbers),
-            ("large_positive", self.large_positive),
-            ("large_negative", self.large_negative),
-        )
-        return [(name, part) for name, part in parts if part is not None]
-
-    def is_used(self):
-        """Tell whether any item has the field."""
-        for _, part in self.postings():
-            if (<Postings>part).n_live > 0:
-                return True
-        return False
-
-    def memory_bytes(self):
-        """Return the bytes allocated."""
-        total = self.order.size + sum([part.memory_bytes() for _, part in self.postings()])
-        return total if self.texts is None else total + self.texts.memory_bytes()
-
-    cdef int sort_texts(self) except -1:
-        """Bring the order up to date when more terms lie outside it than are cheap to compare one by one.
-
-        Look-ups of several threads may come here: all happens under the GIL, and the old order lives on for who has it.
-        """
-        cdef Py_ssize_t n_old = _n_terms(self.order)
-        cdef Py_ssize_t n_new = self.n_texts - n_old
-        cdef Py_ssize_t i, j, at
-        cdef Block order
-        cdef uint32_t* terms
-        cdef uint32_t* fresh
-        cdef const uint32_t* old = <const uint32_t*>self.order.data
-        if n_new <= MIN_UNSORTED + (n_old >> SORT_SHIFT):
-            return 0
-        order = new_block(self.n_texts * <Py_ssize_t>sizeof(uint32_t))
-        terms = <uint32_t*>order.data
-        fresh = <uint32_t*>malloc(2 * n_new * sizeof(uint32_t))
-        if fresh == NULL:
-            raise MemoryError(f"no memory to sort {n_new} strings")
-        for i in range(n_new):
-            fresh[i] = <uint32_t>(n_old + i)
-        _sort_terms(self, fresh, fresh + n_new, n_new)
-        i, j = 0, 0
-        for at in range(self.n_texts):
-            if j == n_new or (i < n_old and _compare_terms(self, old[i], fresh[j]) < 0):
-                terms[at] = old[i]
-                i += 1
-            else:
-                terms[at] = fresh[j]
-                j += 1
-        free(fresh)
-        self.order = order
-        return 0
-
-    cdef Py_ssize_t lower_bound(self, Block order, const char* data, size_t n, bint is_after) noexcept nogil:
-        """Return the first place in an order whose text is not before `data`, or, with `is_after`, is after it."""
-        cdef const uint32_t* terms = <const uint32_t*>order.data
-        cdef Py_ssize_t low = 0, high = _n_terms(order), middle
-        cdef const char* other
-        cdef size_t n_other = 0
-        cdef int comparison
-        while low < high:
-            middle = (low + high) >> 1
-            other = self.text(terms[middle], &n_other)
-            comparison = _compare_bytes(other, n_other, data, n)
-            if comparison < 0 or (is_after and comparison == 0):
-                low = middle + 1
-            else:
-                high = middle
-        return low
-
-    cdef Bitmap texts_between(self, bytes low, bytes high, bint has_low, bint has_high):
-        """Return the terms from `low` (included if `has_low`) to `high` (likewise); None is no bound."""
-        cdef Bitmap selected = Bitmap.__new__(Bitmap, self.n_texts)
-        cdef const char* low_data = NULL if low is None else PyBytes_AS_STRING(low)
-        cdef const char* high_data = NULL if high is None else PyBytes_AS_STRING(high)
-        cdef size_t n_low = 0 if low is None else PyBytes_GET_SIZE(low)
-        cdef size_t n_high = 0 if high is None else PyBytes_GET_SIZE(high)
-        cdef Py_ssize_t i, start, stop
-        cdef const uint32_t* terms
-        cdef const char* data
-        cdef size_t n = 0
-        cdef int comparison
-        self.sort_texts()
-        cdef Block order = self.order  # another thread may put a newer one in its place while the GIL is away
-        with nogil:
-            terms = <const uint32_t*>order.data
-            start = 0 if low_data == NULL else self.lower_bound(order, low_data, n_low, not has_low)
-            stop = _n_terms(order) if high_data == NULL else self.lower_bound(order, high_data, n_high, has_high)
-            for i in range(start, stop):
-                bitmap_set(selected.words, terms[i])
-            for i in range(_n_terms(order), self.n_texts):
-                data = self.text(<uint32_t>i, &n)
-                if low_data != NULL:
-                    comparison = _compare_bytes(data, n, low_data, n_low)
-                    if comparison < 0 or (comparison == 0 and not has_low):
-                        continue
-                if high_data != NULL:
-                    comparison = _compare_bytes(data, n, high_data, n_high)
-                    if comparison > 0 or (comparison == 0 and not has_high):
-                        continue
-                bitmap_set(selected.words, <slot_t>i)
-        return selected
-
-    cdef int purge(self, Bitmap alive) except -1:
-        for _, part in self.postings():
-            (<Postings>part).merge(alive.words, alive.n_bits)
-        if self.strings is not None:
-            self.compact_texts()
-        return 0
-
-    cdef int compact_texts(self) except -1:
-        """Drop the strings that no item has, by numbering the others anew. The delta must be empty."""
-        cdef StringMap texts = StringMap()
-        cdef Terms old = self.strings
-        cdef const uint32_t* starts = <const uint32_t*>old.index.data
-        cdef Py_ssize_t n_old = old.n_terms()
-        cdef Py_ssize_t term, n_new = 1
-        cdef Block index = new_block((n_old + 1) * <Py_ssize_t>sizeof(uint32_t))
-        cdef uint32_t* targets = <uint32_t*>index.data
-        cdef const char* data
-        cdef size_t n = 0
-        targets[0] = 0
-        targets[1] = starts[1] if n_old > 0 else 0
-        for term in range(1, n_old):
-            if starts[term + 1] > starts[term]:
-                data = self.text(<uint32_t>term, &n)
-                texts.add(<uint32_t>n_new, data, n)
-                n_new += 1
-                targets[n_new] = starts[term + 1]
-        if n_old > 0:
-            index.shrink((n_new + 1) * <Py_ssize_t>sizeof(uint32_t))
-            old.index = index
-        self.texts, self.n_texts, self.order = texts, n_new, new_block(0)
-        return 0
-
-    def freeze(self, str prefix):
-        """Return the sections of the present state."""
-        sections = [section for name, part in self.postings() for section in part.freeze(f"{prefix}/{name}")]
-        return sections if self.texts is None else sections + self.texts.freeze(f"{prefix}/texts")
-
-    def shape(self):
-        """Return what `load` must know beside the sections."""
-        return {"texts": self.n_texts, "live": {name: (<Postings>part).n_live for name, part in self.postings()}}
-
-    def load(self, str prefix, reader, Py_ssize_t n_slots, dict shape):
-        """Replace the contents by what `freeze` gave. Raises CorruptSnapshot."""
-        cdef dict live = shape["live"]
-        self.n_texts = shape["texts"]
-        if not 1 <= self.n_texts <= max(1, reader.size(f"{prefix}/texts/start") // 8):
-            raise CorruptSnapshot(f"{prefix}: {self.n_texts} strings are more than there are")
-        for name, n_live in live.items():
-            if name == "strings":
-                self.texts = StringMap()
-                self.texts.load(f"{prefix}/texts", reader, self.n_texts, 1 << 32)
-                if self.texts.size != self.n_texts - 1:
-                    raise CorruptSnapshot(f"{prefix}/texts: expected {self.n_texts - 1} strings, got {self.texts.size}")
-                self.strings = Terms(self.merge_at)
-                self.strings.load(f"{prefix}/strings", reader, n_slots, self.n_texts, n_live)
-                if self.strings.n_terms() > self.n_texts:
-                    raise CorruptSnapshot(f"{prefix}/strings: postings of strings that are not there")
-            elif name == "marks":
-                self.marks = Terms(self.merge_at)
-                self.marks.load(f"{prefix}/marks", reader, n_slots, N_MARKS, n_live)
-            elif name in ("numbers", "large_positive", "large_negative"):
-                part = Pairs(self.merge_at)
-                part.load(f"{prefix}/{name}", reader, n_slots, -1, n_live)
-                if name == "numbers":
-                    self.numbers = part
-                elif name == "large_positive":
-                    self.large_positive = part
-                else:
-                    self.large_negative = part
-            else:
-                raise CorruptSnapshot(f"{prefix}: unknown postings {name!r}")
 
 
 cdef class Columns:
@@ -320,21 +66,142 @@ cdef class Columns:
     def __cinit__(self, Py_ssize_t merge_at=MERGE_AT):
         self._fields = {}
         self._merge_at = merge_at
+        self._full, self._prepared, self._guesses = [], [], []
 
     def add(self, Py_ssize_t slot, dict metadata not None):
         """Index the metadata of `slot`, which has none so far. `metadata` has been validated."""
         if not 0 <= slot < <Py_ssize_t>NO_SLOT:
             raise ValueError(f"slot {slot} is out of range")
+        self._adopt()
         self.n_slots = max(self.n_slots, slot + 1)
         self.version += 1
         self._walk(metadata, None, <slot_t>slot, False, 0)
+
+    def add_many(self, Py_ssize_t first, list encoded not None):
+        """Do the same for the slots from `first` on, with what `encode_metadata` returned; b"" for an item without.
+
+        Raises MetadataError for what is not encoded metadata; those before it are indexed.
+        """
+        cdef Py_ssize_t slot = first
+        cdef bytes data
+        if not 0 <= first < <Py_ssize_t>NO_SLOT - len(encoded):
+            raise ValueError(f"slot {first} is out of range")
+        self._adopt()
+        self.n_slots = max(self.n_slots, first + len(encoded))
+        self.version += 1
+        for data in encoded:
+            if PyBytes_GET_SIZE(data):
+                if not self._add_encoded(<slot_t>slot, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data)):
+                    self._walk(decode_metadata(data), None, <slot_t>slot, False, 0)
+            slot += 1
 
     def remove(self, Py_ssize_t slot, dict metadata not None):
         """Take `slot` out again; `metadata` is what was added for it, all of it."""
         if not 0 <= slot < self.n_slots:
             raise ValueError(f"slot {slot} is out of range")
+        self._adopt()
         self.version += 1
         self._walk(metadata, None, <slot_t>slot, True, 0)
+
+    def merge_beside(self):
+        """Merge what is nearly full, so that no later change has to; look-ups may run beside it, changes may not.
+
+        The next change lets the merged take the place of the old. Without this, a change merges in place.
+        """
+        if not self._full:
+            return
+        for part in self._full:
+            self._prepared.append(part)  # before it is, so that it is never forgotten
+            (<Postings>part).prepare()
+        self._full.clear()
+        for field in self._fields.values():
+            (<Field>field).make_room()
+
+    cdef int _adopt(self) except -1:
+        if self._prepared:
+            for part in self._prepared:
+                (<Postings>part).adopt()
+            self._prepared.clear()
+        return 0
+
+    cdef Field _field(self, str name):
+        cdef Field field = self._fields.get(name)
+        if field is None:
+            field = Field.__new__(Field, name, self._merge_at, self._full)
+            self._fields[name] = field
+        return field
+
+    cdef Field _guess(self, Field parent, const char* key, size_t n):
+        """Return the field of a key. Rows resemble one another: look first at the field that came here last time."""
+        cdef Guess guess
+        cdef Py_ssize_t at = self._n_guessed
+        self._n_guessed += 1
+        if at < len(self._guesses):
+            guess = self._guesses[at]
+            if (
+                guess.parent is parent
+                and <size_t>PyBytes_GET_SIZE(guess.key) == n
+                and memcmp(PyBytes_AS_STRING(guess.key), key, n) == 0
+            ):
+                return guess.field
+        guess = Guess.__new__(Guess)
+        guess.parent = parent
+        guess.key = PyBytes_FromStringAndSize(key, <Py_ssize_t>n)
+        name = guess.key.decode()
+        guess.field = self._field(name if parent is None else f"{parent.name}.{name}")
+        if at < len(self._guesses):
+            self._guesses[at] = guess
+        elif at < MAX_GUESSES:
+            self._guesses.append(guess)
+        return guess.field
+
+    cdef int _add_encoded(self, slot_t slot, const char* data, size_t n) except -1:
+        """Index encoded metadata; return 0, and do nothing, when it is left to the decoder."""
+        cdef Cursor cursor
+        cdef Head head
+        cursor.at = <const uint8_t*>data
+        cursor.end = cursor.at + n
+        # All of it first, so that nothing is half indexed.
+        if not skip_value(&cursor, 1) or cursor.at != cursor.end:
+            return 0
+        cursor.at = <const uint8_t*>data
+        read_head(&cursor, &head)
+        if head.kind != A_MAP:
+            return 0
+        self._n_guessed = 0
+        self._walk_encoded(&cursor, head.n, None, slot)
+        return 1
+
+    cdef int _walk_encoded(self, Cursor* cursor, uint64_t n, Field parent, slot_t slot) except -1:
+        cdef Head key
+        cdef Field field
+        while n > 0:
+            read_head(cursor, &key)
+            field = self._guess(parent, <const char*>cursor.at, <size_t>key.n)
+            cursor.at += key.n
+            self._put_encoded(cursor, field, slot)
+            n -= 1
+        return 0
+
+    cdef int _put_encoded(self, Cursor* cursor, Field field, slot_t slot) except -1:
+        cdef Head head
+        cdef const uint8_t* begin
+        cdef bint is_indexed = False
+        read_head(cursor, &head)
+        if head.kind == A_LIST:
+            while head.n > 0:
+                begin = cursor.at
+                skip_value(cursor, 2)
+                is_indexed |= add_element(field, begin, cursor.end, slot)
+                head.n -= 1
+            if not is_indexed:
+                field.add_mark(OTHER_MARK, slot, False)
+        elif head.kind == A_MAP:
+            field.add_mark(OTHER_MARK, slot, False)
+            self._walk_encoded(cursor, head.n, field, slot)
+        else:
+            add_read(field, &head, cursor, slot)
+        return 0
 
     cdef int _walk(self, dict metadata, str prefix, slot_t slot, bint is_removal, int depth) except -1:
         for name, value in metadata.items():
@@ -342,16 +209,13 @@ cdef class Columns:
         return 0
 
     cdef int _put(self, str name, object value, slot_t slot, bint is_removal, int depth) except -1:
-        cdef Field field = self._fields.get(name)
+        cdef Field field = self._fields.get(name) if is_removal else self._field(name)
         cdef bint is_indexed = False
         if field is None:
-            if is_removal:
-                return 0
-            field = Field.__new__(Field, self._merge_at)
-            self._fields[name] = field
+            return 0
         if isinstance(value, list):
             for element in <list>value:
-                if element is not None and _add_scalar(field, element, slot, is_removal):
+                if element is not None and add_scalar(field, element, slot, is_removal):
                     is_indexed = True
             if not is_indexed:
                 field.add_mark(OTHER_MARK, slot, is_removal)
@@ -359,7 +223,7 @@ cdef class Columns:
             field.add_mark(OTHER_MARK, slot, is_removal)
             if depth < MAX_NESTING:
                 self._walk(value, name, slot, is_removal, depth + 1)
-        elif not _add_scalar(field, value, slot, is_removal):
+        elif not add_scalar(field, value, slot, is_removal):
             raise ValueError(f"expected a JSON value, got {type(value).__name__}")
         return 0
 
@@ -373,11 +237,14 @@ cdef class Columns:
 
     def rebuild(self, Bitmap alive not None):
         """Forget the slots that are not `alive`, and the fields and strings that only they had."""
+        self._adopt()
         self.version += 1
         for name, field in list(self._fields.items()):
             (<Field>field).purge(alive)
             if not field.is_used():
                 del self._fields[name]
+        self._full.clear()
+        self._guesses.clear()
 
     def freeze(self):
         """Return the sections of the present state; they stay as they are while writers go on."""
@@ -392,16 +259,18 @@ cdef class Columns:
     def load(self, reader, Py_ssize_t n_slots):
         """Replace the contents by the sections that `freeze` gave. Raises CorruptSnapshot."""
         cdef dict fields = {}
+        cdef list full = []
         cdef Field field
         head = bytes(reader.read("columns/fields"))
         try:
             for i, shape in enumerate(json.loads(head) if head else []):
-                field = Field(self._merge_at)
+                field = Field(str(shape["name"]), self._merge_at, full)
                 field.load(f"columns/{i}", reader, n_slots, shape)
-                fields[str(shape["name"])] = field
+                fields[field.name] = field
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptSnapshot(f"columns/fields: not a list of fields ({error})") from error
         self._fields = fields
+        self._full, self._prepared, self._guesses = full, [], []
         self.n_slots = n_slots
         self.version += 1
 
@@ -456,23 +325,6 @@ cdef class Columns:
     def null(self, str field, Bitmap rows=None):
         """Match the rows where the field is null."""
         return self.equal(field, (None,), rows)
-
-
-cdef bint _add_scalar(Field field, object value, slot_t slot, bint is_removal) except -1:
-    """Add or remove one value; return False when it is none that can be indexed."""
-    if isinstance(value, str):
-        field.add_text(value, slot, is_removal)
-    elif value is True or value is False or value is None:
-        field.add_mark(_mark(value), slot, is_removal)
-    elif isinstance(value, (int, float)):
-        field.add_number(value, slot, is_removal)
-    else:
-        return False
-    return True
-
-
-cdef int _mark(object value) noexcept:
-    return TRUE_MARK if value is True else FALSE_MARK if value is False else NULL_MARK
 
 
 cdef Py_ssize_t _match_range(Postings part, uint64_t low, uint64_t high, Bitmap rows) except -1:
@@ -549,7 +401,7 @@ cdef Py_ssize_t _match_values(Field field, tuple values, Bitmap rows) except -1:
                     keys[3 * n_values + n_texts] = key
                     n_texts += 1
             elif value is None or value is True or value is False:
-                keys[4 * n_values + n_marks] = _mark(value)
+                keys[4 * n_values + n_marks] = mark_of(value)
                 n_marks += 1
             else:
                 place = number_place(value, &key)
@@ -610,46 +462,6 @@ cdef Py_ssize_t _match_large_between(
     if field.large_negative is not None and max(-last, 0) <= min(-first, MAX_KEY):
         n += _match_range(field.large_negative, max(-last, 0), min(-first, MAX_KEY), rows)
     return n
-
-
-cdef inline Py_ssize_t _n_terms(Block order) noexcept nogil:
-    return order.size // <Py_ssize_t>sizeof(uint32_t)
-
-
-cdef int _compare_bytes(const char* a, size_t n_a, const char* b, size_t n_b) noexcept nogil:
-    cdef int comparison = memcmp(a, b, min(n_a, n_b))
-    if comparison != 0 or n_a == n_b:
-        return comparison
-    return -1 if n_a < n_b else 1
-
-
-cdef int _compare_terms(Field field, uint32_t a, uint32_t b) noexcept nogil:
-    cdef size_t n_a = 0, n_b = 0
-    cdef const char* data_a = field.text(a, &n_a)
-    cdef const char* data_b = field.text(b, &n_b)
-    return _compare_bytes(data_a, n_a, data_b, n_b)
-
-
-cdef void _sort_terms(Field field, uint32_t* terms, uint32_t* spare, Py_ssize_t n) noexcept nogil:
-    """Merge sort by text, bottom up."""
-    cdef Py_ssize_t width = 1, start, middle, stop, i, j, at
-    while width < n:
-        start = 0
-        while start + width < n:
-            middle = start + width
-            stop = min(n, middle + width)
-            memcpy(spare, terms + start, width * sizeof(uint32_t))
-            i, j, at = 0, middle, start
-            while i < width:
-                if j < stop and _compare_terms(field, terms[j], spare[i]) < 0:
-                    terms[at] = terms[j]
-                    j += 1
-                else:
-                    terms[at] = spare[i]
-                    i += 1
-                at += 1
-            start += 2 * width
-        width *= 2
 
 
 cdef Py_ssize_t _match_pattern(Field field, str pattern, Bitmap rows) except -1:

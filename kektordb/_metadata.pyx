@@ -17,9 +17,10 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.dict cimport PyDict_Next, PyDict_Values
 from cpython.object cimport PyObject
 from libc.math cimport isfinite
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memcpy
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp, memcpy
 
+from kektordb._packed cimport A_LIST, A_MAP, MAX_DEPTH, Cursor, Head, read_head, skip_value
 from kektordb._strings cimport Blobs
 
 from kektordb.errors import CorruptSnapshot, MetadataError
@@ -37,16 +38,17 @@ cdef extern from "Python.h":
     double PyFloat_AS_DOUBLE(object value)
 
 cdef enum:
-    MAX_DEPTH = 32  # of objects and lists, the outermost counted
     MAX_BYTES = 16 << 20
     MAX_SHAPES = 60_000
     MAX_SHAPE_KEYS = 64
     # Shapes are never forgotten, so keys that change all the time must not fill the memory.
+    MAX_FORM_BYTES = 4 << 20
     KEY_BYTES = 58  # of a string object, beside its text
     MAX_SHAPE_BYTES = 8 << 10
     MAX_ALL_SHAPE_BYTES = 64 << 20
     MAX_IDLE_BUFFER = 1 << 16
     SHAPE_BYTES = 3  # of the largest shape's varint
+    AT_ONCE = 1024  # rows that are encoded before another thread may have the GIL
     PLAIN = 0  # the shape of rows that keep their keys
 
 cdef Py_ssize_t CLOSER_LOOK = -sys.maxsize
@@ -97,6 +99,35 @@ def encode_metadata(obj):
     return encoded
 
 
+def encode_many(metadata, list ids not None):
+    """Encode the metadata of many items; None becomes b"", which is what an item without metadata has.
+
+    Raises MetadataError, which also names the id of the first that does not fit. Other threads get their turn of the
+    GIL meanwhile.
+    """
+    cdef list encoded = []
+    for value in metadata:
+        if len(encoded) % AT_ONCE == 0:
+            _yield()
+        try:
+            encoded.append(b"" if value is None else encode_metadata(value))
+        except MetadataError as error:
+            raise MetadataError(f"metadata of id {ids[len(encoded)]!r}: {error}") from None
+    if len(encoded) != len(ids):
+        raise MetadataError(f"expected {len(ids)} metadata, one for each id, got {len(encoded)}")
+    return encoded
+
+
+def encoded_size(list encoded not None):
+    """Return the bytes of encoded metadata together, and how many of them are not empty."""
+    cdef bytes data
+    cdef Py_ssize_t n_bytes = 0, n_rows = 0
+    for data in encoded:
+        n_bytes += PyBytes_GET_SIZE(data)
+        n_rows += PyBytes_GET_SIZE(data) > 0
+    return n_bytes, n_rows
+
+
 def decode_metadata(data):
     """Decode what `encode_metadata` returned; MetadataError when it is not that."""
     try:
@@ -113,12 +144,19 @@ cdef class MetadataStore:
     cdef list shapes  # tuples of keys by number; number 0 is PLAIN
     cdef dict shape_numbers
     cdef Py_ssize_t shape_bytes
+    # Numbers of shapes by form: the encoded keys, one after the other. Shapes not used of late may be missing.
+    cdef dict forms
+    cdef Py_ssize_t form_bytes
+    cdef bytes last_form
+    cdef uint32_t last_shape
     cdef bytearray buffer  # of `put`; never shorter than the number of a shape
 
     def __cinit__(self):
         self.rows = Blobs()
         self.shapes = [()]
         self.shape_numbers = {}
+        self.forms = {}
+        self.last_form = b""
         self.buffer = bytearray(SHAPE_BYTES)
 
     def reserve(self, Py_ssize_t n_slots, size_t n_bytes, Py_ssize_t n_rows=1):
@@ -138,6 +176,70 @@ cdef class MetadataStore:
         if self.rows.is_wasteful():
             self.rows._compact()
         self.rows.reserve(n_slots, n_bytes + SHAPE_BYTES * <size_t>n_rows, n_rows)
+
+    def has_room(self, Py_ssize_t n_slots, size_t n_bytes, Py_ssize_t n_rows):
+        """Tell whether `reserve` has nothing to do."""
+        return not self.rows.is_wasteful() and self.rows.has_room(n_slots, n_bytes + SHAPE_BYTES * n_rows, n_rows)
+
+    def put_many(self, uint32_t first, list encoded not None):
+        """Set the metadata of the slots from `first` on, one for each of `encoded`.
+
+        What `encode_metadata` returned is copied without a detour over objects; b"" is for none. Raises MetadataError
+        for what is not encoded metadata; those before it are set.
+        """
+        cdef uint32_t slot = first
+        cdef bytes data
+        cdef size_t n_bytes = SHAPE_BYTES * <size_t>len(encoded)
+        for data in encoded:
+            n_bytes += <size_t>PyBytes_GET_SIZE(data)
+        self.rows.reserve(max(self.rows.n_numbers, <Py_ssize_t>first + len(encoded)), n_bytes, len(encoded))
+        for data in encoded:
+            if not self._put_encoded(slot, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data)):
+                self.put(slot, decode_metadata(data))
+                self._note_form(data)
+            slot += 1
+
+    cdef bint _put_encoded(self, uint32_t slot, const char* data, size_t n) except -1:
+        """Store a row by copying its values; False when its shape must be looked up, or it is nothing to copy."""
+        cdef Layout layout
+        cdef uint32_t shape
+        cdef size_t n_head, n_values
+        cdef char* target
+        if n == 0:
+            self.rows.drop(slot)
+            return True
+        if not _read_layout(&layout, data, n) or not self._is_known(&layout, &shape):
+            return False
+        n_head = (1 if shape < 0x80 else 2 if shape < 0x4000 else 3) + (1 if layout.n < 16 else 3)
+        n_values = n - layout.n_bytes_of_keys - layout.start
+        # Three bytes longer than the object at most, which is what `put_many` reserves: that of the shape's number.
+        target = self.rows.put_space(slot, n_head + n_values)
+        _write_row(target, shape, &layout)
+        return True
+
+    cdef bint _is_known(self, const Layout* layout, uint32_t* shape) except -1:
+        if not _has_form(layout, self.last_form):
+            form = _form_of(layout)
+            number = self.forms.get(form)
+            if number is None:
+                return False
+            self.last_form, self.last_shape = form, number
+        shape[0] = self.last_shape
+        return True
+
+    cdef int _note_form(self, bytes data) except -1:
+        """Remember the shape of a row that was just put, so that the next one of its form is copied."""
+        cdef Layout layout
+        cdef bytes form
+        if not _read_layout(&layout, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data)):
+            return 0
+        keys = tuple(decode_metadata(data))
+        number = self.shape_numbers.get(keys)
+        form = _form_of(&layout)
+        if number is not None and len(keys) == layout.n and self.form_bytes + len(form) <= MAX_FORM_BYTES:
+            self.forms[form] = number
+            self.form_bytes += len(form)
+        return 0
 
     def put(self, uint32_t slot, dict metadata):
         """Set the metadata of a slot to an object that `decode_metadata` returned."""
@@ -228,7 +330,8 @@ cdef class MetadataStore:
 
     def memory_bytes(self):
         """Return the allocated bytes, those of the shapes estimated."""
-        return self.rows.memory_bytes() + self.shape_bytes + 100 * len(self.shapes) + sys.getsizeof(self.buffer)
+        shapes = self.shape_bytes + 100 * len(self.shapes) + self.form_bytes + 100 * len(self.forms)
+        return self.rows.memory_bytes() + shapes + sys.getsizeof(self.buffer)
 
     def freeze(self):
         """Return the sections of the present state: ``metadata/arena``, ``metadata/start``, ``metadata/shapes``."""
@@ -255,7 +358,6 @@ cdef class MetadataStore:
         """
         cdef MetadataStore fresh = MetadataStore()
         cdef Py_ssize_t slot
-        cdef int state
         try:
             shapes = _decode_shapes(reader.read("metadata/shapes") or b"\x90")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -266,41 +368,43 @@ cdef class MetadataStore:
             fresh._add_shape(tuple([sys.intern(key) for key in keys]))
         fresh.rows.load("metadata", reader, n_slots)
         for slot in range(fresh.rows.n_used):
-            state = fresh._check_row(<uint32_t>slot)
-            if state == NOT_ASCII:
-                try:
-                    fresh.get(<uint32_t>slot)
-                except (msgspec.DecodeError, UnicodeDecodeError):
-                    state = BROKEN
-            if state == BROKEN:
+            if not fresh._is_sound(<uint32_t>slot):
                 raise CorruptSnapshot(f"metadata/arena: the row of slot {slot} is damaged")
         self.rows = fresh.rows
         self.shapes = fresh.shapes
         self.shape_numbers = fresh.shape_numbers
         self.shape_bytes = fresh.shape_bytes
+        self.forms, self.form_bytes, self.last_form = {}, 0, b""
 
-    cdef int _check_row(self, uint32_t slot) except -1:
+    cdef bint _is_sound(self, uint32_t slot) except -1:
         cdef size_t n = 0
         cdef const uint8_t* data = <const uint8_t*>self.rows.get(slot, &n)
         cdef uint32_t shape = 0
         cdef size_t at
         cdef Cursor cursor
+        cdef Cursor values
+        cdef Head head
         if data == NULL:
-            return SOUND
+            return True
         at = _read_shape(data, n, &shape)
-        if at == 0 or at == n or shape >= <size_t>len(self.shapes):
-            return BROKEN
+        if at == 0 or shape >= <size_t>len(self.shapes):
+            return False
         cursor.at = data + at
         cursor.end = data + n
-        cursor.is_ascii = True
+        values = cursor
+        read_head(&values, &head)
         if shape == PLAIN:
-            if not _is_map(data[at]):
-                return BROKEN
-        elif not _is_array(data[at]) or _array_size(cursor.at, cursor.end) != len(<tuple>self.shapes[shape]):
-            return BROKEN
-        if not _skip(&cursor, 1) or cursor.at != cursor.end:
-            return BROKEN
-        return SOUND if cursor.is_ascii else NOT_ASCII
+            if head.kind != A_MAP:
+                return False
+        elif head.kind != A_LIST or head.n != <size_t>len(<tuple>self.shapes[shape]):
+            return False
+        return skip_value(&cursor, 1) and cursor.at == cursor.end
+
+
+cdef int _yield() except -1:
+    with nogil:
+        pass
+    return 0
 
 
 cdef Py_ssize_t _keys_bytes(tuple keys) except -1:
@@ -402,17 +506,6 @@ cdef str _kind(object value):
     return kind
 
 
-cdef enum:
-    SOUND = 0
-    NOT_ASCII = 1
-    BROKEN = 2
-
-cdef struct Cursor:
-    const uint8_t* at
-    const uint8_t* end
-    bint is_ascii
-
-
 cdef inline size_t _read_shape(const uint8_t* data, size_t n, uint32_t* shape) noexcept nogil:
     """Return how many bytes the number of the shape takes, 0 when it is none."""
     cdef size_t i
@@ -425,95 +518,93 @@ cdef inline size_t _read_shape(const uint8_t* data, size_t n, uint32_t* shape) n
     return 0
 
 
-cdef inline bint _is_map(uint8_t head) noexcept nogil:
-    return head & 0xF0 == 0x80 or head == 0xDE or head == 0xDF
+# ----------------------------------------------------------------------------------- encoded objects, taken apart
+
+cdef struct Layout:
+    const char* data
+    Py_ssize_t n  # keys
+    size_t start  # of the first key
+    size_t n_bytes_of_keys
+    uint32_t[MAX_SHAPE_KEYS] key  # where each key starts
+    uint32_t[MAX_SHAPE_KEYS + 1] value  # where each value starts; behind the last one, where it stops
 
 
-cdef inline bint _is_array(uint8_t head) noexcept nogil:
-    return head & 0xF0 == 0x90 or head == 0xDC or head == 0xDD
-
-
-cdef Py_ssize_t _array_size(const uint8_t* data, const uint8_t* end) noexcept nogil:
-    if data[0] & 0xF0 == 0x90:
-        return data[0] & 0x0F
-    # A shape has at most 64 keys: two bytes of length are enough.
-    return (<Py_ssize_t>data[1] << 8 | data[2]) if data[0] == 0xDC and end - data >= 3 else -1
-
-
-cdef inline uint64_t _big_endian(const uint8_t* data, int n_bytes) noexcept nogil:
-    cdef uint64_t value = 0
-    cdef int i
-    for i in range(n_bytes):
-        value = value << 8 | data[i]
-    return value
-
-
-cdef bint _skip(Cursor* cursor, int depth) noexcept nogil:
-    """Pass one encoded JSON value; False when the bytes are none."""
-    cdef uint8_t head
-    cdef uint64_t bits
-    cdef double number
-    if cursor.at >= cursor.end:
+cdef bint _read_layout(Layout* layout, const char* data, size_t n) noexcept nogil:
+    """Find the keys and values of an encoded object; False when it is none, has no key, or too many for a shape."""
+    cdef Cursor cursor
+    cdef Head head
+    cdef Py_ssize_t i
+    cursor.at = <const uint8_t*>data
+    cursor.end = cursor.at + n
+    read_head(&cursor, &head)
+    if n > MAX_BYTES or head.kind != A_MAP or head.n == 0 or head.n > MAX_SHAPE_KEYS:
         return False
-    head = cursor.at[0]
-    cursor.at += 1
-    if head < 0x80 or head >= 0xE0 or head == 0xC0 or head == 0xC2 or head == 0xC3:
-        return True
-    if head < 0x90:
-        return _skip_items(cursor, head & 0x0F, True, depth)
-    if head < 0xA0:
-        return _skip_items(cursor, head & 0x0F, False, depth)
-    if head < 0xC0:
-        return _skip_text(cursor, head & 0x1F)
-    if head == 0xCB:
-        if cursor.end - cursor.at < 8:
+    layout.data = data
+    layout.n = <Py_ssize_t>head.n
+    layout.start = <size_t>(<const char*>cursor.at - data)
+    layout.n_bytes_of_keys = 0
+    for i in range(layout.n):
+        layout.key[i] = <uint32_t>(<const char*>cursor.at - data)
+        # A key that is no string has no place in a shape; the same holds for what is no text in UTF-8.
+        if cursor.at >= cursor.end or not _is_text(cursor.at[0]) or not skip_value(&cursor, 1):
             return False
-        bits = _big_endian(cursor.at, 8)
-        memcpy(&number, &bits, 8)
-        cursor.at += 8
-        return isfinite(number)
-    if 0xCC <= head <= 0xCF or 0xD0 <= head <= 0xD3:
-        return _read_size(cursor, 1 << (head & 3), &bits)
-    if 0xD9 <= head <= 0xDB:
-        return _read_size(cursor, 1 << (head - 0xD9), &bits) and _skip_text(cursor, bits)
-    if head == 0xDC or head == 0xDD:
-        return _read_size(cursor, 2 << (head - 0xDC), &bits) and _skip_items(cursor, bits, False, depth)
-    if head == 0xDE or head == 0xDF:
-        return _read_size(cursor, 2 << (head - 0xDE), &bits) and _skip_items(cursor, bits, True, depth)
-    return False
-
-
-cdef bint _read_size(Cursor* cursor, int n_bytes, uint64_t* size) noexcept nogil:
-    if cursor.end - cursor.at < n_bytes:
-        return False
-    size[0] = _big_endian(cursor.at, n_bytes)
-    cursor.at += n_bytes
-    return True
-
-
-cdef bint _skip_items(Cursor* cursor, uint64_t n, bint is_map, int depth) noexcept nogil:
-    cdef uint8_t head
-    if depth > MAX_DEPTH:
-        return False
-    while n > 0:
-        if is_map:
-            head = cursor.at[0] if cursor.at < cursor.end else 0
-            if not (0xA0 <= head < 0xC0 or 0xD9 <= head <= 0xDB) or not _skip(cursor, depth):
-                return False
-        if not _skip(cursor, depth + 1):
+        layout.value[i] = <uint32_t>(<const char*>cursor.at - data)
+        layout.n_bytes_of_keys += layout.value[i] - layout.key[i]
+        if not skip_value(&cursor, 2):
             return False
-        n -= 1
-    return True
+    layout.value[layout.n] = <uint32_t>n
+    return cursor.at == cursor.end
 
 
-cdef bint _skip_text(Cursor* cursor, uint64_t n) noexcept nogil:
-    cdef uint64_t i
-    cdef uint8_t seen = 0
-    if n > <uint64_t>(cursor.end - cursor.at):
+cdef inline bint _is_text(uint8_t tag) noexcept nogil:
+    return 0xA0 <= tag < 0xC0 or 0xD9 <= tag <= 0xDB
+
+
+cdef bint _has_form(const Layout* layout, bytes form) noexcept:
+    cdef const char* known = PyBytes_AS_STRING(form)
+    cdef Py_ssize_t i
+    cdef size_t n
+    if layout.n_bytes_of_keys != <size_t>PyBytes_GET_SIZE(form):
         return False
-    for i in range(n):
-        seen |= cursor.at[i]
-    if seen >= 0x80:
-        cursor.is_ascii = False
-    cursor.at += n
+    for i in range(layout.n):
+        n = layout.value[i] - layout.key[i]
+        if memcmp(known, layout.data + layout.key[i], n) != 0:
+            return False
+        known += n
     return True
+
+
+cdef bytes _form_of(const Layout* layout):
+    cdef bytes form = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>layout.n_bytes_of_keys)
+    cdef char* target = PyBytes_AS_STRING(form)
+    cdef Py_ssize_t i
+    cdef size_t n
+    for i in range(layout.n):
+        n = layout.value[i] - layout.key[i]
+        memcpy(target, layout.data + layout.key[i], n)
+        target += n
+    return form
+
+
+cdef void _write_row(char* target, uint32_t shape, const Layout* layout) noexcept nogil:
+    """Write the number of the shape and an array of the values."""
+    cdef Py_ssize_t i
+    cdef size_t stop, n
+    while shape >= 0x80:
+        target[0] = <char>(shape | 0x80)
+        shape >>= 7
+        target += 1
+    target[0] = <char>shape
+    if layout.n < 16:
+        target[1] = <char>(0x90 | layout.n)
+        target += 2
+    else:
+        target[1] = <char>0xDC
+        target[2] = 0
+        target[3] = <char>layout.n
+        target += 4
+    for i in range(layout.n):
+        stop = layout.key[i + 1] if i + 1 < layout.n else layout.value[layout.n]
+        n = stop - layout.value[i]
+        memcpy(target, layout.data + layout.value[i], n)
+        target += n

@@ -1,4 +1,4 @@
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 cdef enum:
     AS_FLOAT
@@ -7,6 +7,8 @@ cdef enum:
     NOWHERE
 
 cdef uint64_t float_key(double value) noexcept nogil
+cdef int unsigned_place(uint64_t number, uint64_t* key) noexcept nogil
+cdef int negative_place(int64_t number, uint64_t* key) noexcept nogil
 cdef int number_place(object number, uint64_t* key) except -1
 cdef uint64_t low_key(object low, bint has_low) except? 1
 cdef uint64_t high_key(object high, bint has_high) except? 1

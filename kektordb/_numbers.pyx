@@ -22,6 +22,27 @@ cdef uint64_t float_key(double value) noexcept nogil:
     return ~bits if bits & SIGN else bits | SIGN
 
 
+cdef int unsigned_place(uint64_t number, uint64_t* key) noexcept nogil:
+    """Do what `number_place` does, for an integer that is not negative."""
+    cdef double nearest = <double>number
+    # The largest ones round up to 2^64, which no integer of 64 bits is.
+    if nearest < 18446744073709551616.0 and <uint64_t>nearest == number:
+        key[0] = float_key(nearest)
+        return AS_FLOAT
+    key[0] = number
+    return AS_LARGE_POSITIVE
+
+
+cdef int negative_place(int64_t number, uint64_t* key) noexcept nogil:
+    """Do what `number_place` does, for a negative integer."""
+    cdef double nearest = <double>number
+    if <int64_t>nearest == number:
+        key[0] = float_key(nearest)
+        return AS_FLOAT
+    key[0] = 0 - <uint64_t>number
+    return AS_LARGE_NEGATIVE
+
+
 cdef int number_place(object number, uint64_t* key) except -1:
     """Say in which postings a number stands, and under which key; NOWHERE for what no metadata can hold."""
     cdef int overflow = 0

@@ -27,9 +27,7 @@ cdef extern from "Python.h":
     int PyBUF_WRITE
 
 cdef enum:
-    # A merge rewrites the base once per 1/32 of its size: 33 writes an entry in all, and at most 0.5 bytes a row for
-    # the delta of 16-byte entries.
-    MERGE_SHIFT = 5
+    EARLY_SHARE = 4  # the share of the delta that is free yet when a merge is due
     RUN = 8  # entries that insertion sort orders before merging begins
 
 
@@ -93,7 +91,7 @@ cdef class Postings:
 
     cdef int append(self, uint64_t key, slot_t slot, bint is_removal) except -1:
         cdef entry_t* entry
-        if self.n_delta == self.delta_capacity:
+        if self.n_delta >= self.room:
             self._grow_delta()
         entry = &self.delta[self.n_delta]
         entry.key = key
@@ -105,43 +103,67 @@ cdef class Postings:
         return 0
 
     cdef int _grow_delta(self) except -1:
-        """Make room for one entry more, by a merge when the delta is as large as it may be."""
+        """Make room for one entry more, by a merge when the delta is as large as it may be; ask for one before that."""
         cdef Py_ssize_t limit = max(self.merge_at, self.n_base >> MERGE_SHIFT)
-        cdef Py_ssize_t capacity = min(limit, max(16, 2 * self.delta_capacity))
+        cdef Py_ssize_t capacity = self.delta_capacity
         cdef entry_t* delta
         if self.n_delta >= limit:
-            self.merge(NULL, 0)
-            return 0
-        delta = <entry_t*>realloc(self.delta, capacity * sizeof(entry_t))
-        if delta == NULL:
-            raise MemoryError(f"no memory for {capacity} postings")
-        self.delta = delta
-        self.delta_capacity = capacity
+            self.prepare()
+            self.adopt()
+        elif self.n_delta >= limit - limit // EARLY_SHARE and self.full is not None:
+            self.full.append(self)
+        if self.n_delta < limit - limit // EARLY_SHARE:
+            limit -= limit // EARLY_SHARE
+        if self.n_delta >= capacity:
+            capacity = min(limit, max(16, 2 * capacity))
+            delta = <entry_t*>realloc(self.delta, capacity * sizeof(entry_t))
+            if delta == NULL:
+                raise MemoryError(f"no memory for {capacity} postings")
+            self.delta = delta
+            self.delta_capacity = capacity
+        self.room = min(limit, capacity)
         return 0
 
-    cdef int merge(self, const word_t* alive, Py_ssize_t n_alive) except -1:
-        """Write a new base with the delta in it, and without slots that are not alive (`alive` NULL: all are)."""
-        cdef entry_t* sorted_delta = <entry_t*>malloc((2 * self.n_delta + 1) * sizeof(entry_t))
+    cdef int prepare(self) except -1:
+        cdef entry_t* changes
         cdef Py_ssize_t n_changes
-        if sorted_delta == NULL:
+        if self.fresh_slots is not None or self.n_delta == 0:
+            return 0
+        changes = <entry_t*>malloc(2 * self.n_delta * sizeof(entry_t))
+        if changes == NULL:
             raise MemoryError(f"no memory to merge {self.n_delta} postings")
         try:
             with nogil:
-                memcpy(sorted_delta, self.delta, self.n_delta * sizeof(entry_t))
-                _sort(sorted_delta, sorted_delta + self.n_delta, self.n_delta)
-                n_changes = _keep_last(sorted_delta, self.n_delta)
-            self._merge_base(sorted_delta, n_changes, alive, n_alive)
+                memcpy(changes, self.delta, self.n_delta * sizeof(entry_t))
+                _sort(changes, changes + self.n_delta, self.n_delta)
+                n_changes = _keep_last(changes, self.n_delta)
+            self._merge_base(changes, n_changes)
         finally:
-            free(sorted_delta)
-        self.n_delta = 0
-        self.n_removals = 0
-        if alive != NULL:
-            self.n_live = self.n_base
+            free(changes)
         return 0
 
-    cdef int _merge_base(
-        self, const entry_t* changes, Py_ssize_t n_changes, const word_t* alive, Py_ssize_t n_alive
-    ) except -1:
+    cdef int adopt(self) except -1:
+        if self.fresh_slots is None:
+            return 0
+        self.index, self.slots = self.fresh_index, self.fresh_slots
+        self.fresh_index, self.fresh_slots = None, None
+        self.n_base = self.slots.size // <Py_ssize_t>sizeof(slot_t)
+        self.n_delta = self.n_removals = self.room = 0
+        return 0
+
+    cdef int purge(self, const word_t* alive, Py_ssize_t n_alive) except -1:
+        """Merge, and leave out the slots that are not alive."""
+        self.prepare()
+        self.adopt()
+        self._drop_dead(alive, n_alive)
+        self.n_base = self.n_live = self.slots.size // <Py_ssize_t>sizeof(slot_t)
+        return 0
+
+    cdef int _merge_base(self, const entry_t* changes, Py_ssize_t n_changes) except -1:
+        """Write the fresh base: the present one with sorted changes, each entry at most once among them."""
+        raise NotImplementedError
+
+    cdef int _drop_dead(self, const word_t* alive, Py_ssize_t n_alive) except -1:
         raise NotImplementedError
 
     cdef void _span(self, uint64_t low, uint64_t high, Py_ssize_t* start, Py_ssize_t* stop) noexcept nogil:
@@ -221,13 +243,18 @@ cdef class Postings:
         """Replace the contents by the sections that `freeze` gave. Raises CorruptSnapshot for what it cannot be."""
         cdef Block delta = _loaded(reader, f"{prefix}.delta")
         cdef bint is_sound = delta.size % <Py_ssize_t>sizeof(entry_t) == 0
+        cdef entry_t* entries
         self.index = _loaded(reader, f"{prefix}.index")
         self.slots = _loaded(reader, f"{prefix}.slots")
         self.n_base = self.slots.size // <Py_ssize_t>sizeof(slot_t)
+        entries = <entry_t*>malloc(delta.size + 1)
+        if entries == NULL:
+            raise MemoryError(f"no memory for {delta.size} bytes of postings")
+        memcpy(entries, delta.data, delta.size)
         free(self.delta)
-        self.n_delta = delta.size // <Py_ssize_t>sizeof(entry_t)
-        self.delta_capacity = self.n_delta
-        self.delta, delta.data = <entry_t*>delta.data, NULL
+        self.delta = entries
+        self.n_delta = self.delta_capacity = delta.size // <Py_ssize_t>sizeof(entry_t)
+        self.room = 0
         self.n_live = n_live
         with nogil:
             is_sound = is_sound and self._is_sound(n_slots, n_terms)
@@ -270,9 +297,7 @@ cdef class Pairs(Postings):
         else:
             stop[0] = start[0] + _bisect(keys + start[0], self.n_base - start[0], high + 1)
 
-    cdef int _merge_base(
-        self, const entry_t* changes, Py_ssize_t n_changes, const word_t* alive, Py_ssize_t n_alive
-    ) except -1:
+    cdef int _merge_base(self, const entry_t* changes, Py_ssize_t n_changes) except -1:
         cdef Py_ssize_t n_most = self.n_base + n_changes
         cdef Block index = new_block(n_most * <Py_ssize_t>sizeof(uint64_t))
         cdef Block slots = new_block(n_most * <Py_ssize_t>sizeof(slot_t))
@@ -280,27 +305,44 @@ cdef class Pairs(Postings):
         cdef const slot_t* old_slots = <const slot_t*>self.slots.data
         cdef uint64_t* keys = <uint64_t*>index.data
         cdef slot_t* targets = <slot_t*>slots.data
-        cdef Py_ssize_t i = 0, j = 0, n = 0
+        cdef Py_ssize_t i = 0, j, n = 0, run
         cdef const entry_t* change
         with nogil:
-            while i < self.n_base or j < n_changes:
+            for j in range(n_changes + 1):
                 change = &changes[j]
-                if j == n_changes or (i < self.n_base and _is_before(old_keys[i], old_slots[i], change)):
-                    keys[n] = old_keys[i]
-                    targets[n] = old_slots[i]
+                run = self.n_base - i
+                if j < n_changes:
+                    run = _pairs_before(old_keys + i, old_slots + i, run, change)
+                memcpy(keys + n, old_keys + i, run * sizeof(uint64_t))
+                memcpy(targets + n, old_slots + i, run * sizeof(slot_t))
+                i += run
+                n += run
+                if j == n_changes:
+                    break
+                if i < self.n_base and old_keys[i] == change.key and old_slots[i] == change.slot:
                     i += 1
-                else:
-                    if i < self.n_base and old_keys[i] == change.key and old_slots[i] == change.slot:
-                        i += 1
-                    j += 1
-                    if change.is_removal:
-                        continue
+                if not change.is_removal:
                     keys[n] = change.key
                     targets[n] = change.slot
-                n += _is_alive(targets[n], alive, n_alive)
+                    n += 1
         index.shrink(n * <Py_ssize_t>sizeof(uint64_t))
         slots.shrink(n * <Py_ssize_t>sizeof(slot_t))
-        self.index, self.slots, self.n_base = index, slots, n
+        self.fresh_index, self.fresh_slots = index, slots
+        return 0
+
+    cdef int _drop_dead(self, const word_t* alive, Py_ssize_t n_alive) except -1:
+        cdef Block index = new_block(self.n_base * <Py_ssize_t>sizeof(uint64_t))
+        cdef Block slots = new_block(self.n_base * <Py_ssize_t>sizeof(slot_t))
+        cdef const uint64_t* old_keys = <const uint64_t*>self.index.data
+        cdef const slot_t* old_slots = <const slot_t*>self.slots.data
+        cdef Py_ssize_t i, n = 0
+        for i in range(self.n_base):
+            (<uint64_t*>index.data)[n] = old_keys[i]
+            (<slot_t*>slots.data)[n] = old_slots[i]
+            n += _is_alive(old_slots[i], alive, n_alive)
+        index.shrink(n * <Py_ssize_t>sizeof(uint64_t))
+        slots.shrink(n * <Py_ssize_t>sizeof(slot_t))
+        self.index, self.slots = index, slots
         return 0
 
     cdef bint _is_index_sound(self) noexcept nogil:
@@ -333,14 +375,10 @@ cdef class Terms(Postings):
             start[0] = starts[low]
             stop[0] = starts[min(high, n_terms - 1) + 1]
 
-    cdef int _merge_base(
-        self, const entry_t* changes, Py_ssize_t n_changes, const word_t* alive, Py_ssize_t n_alive
-    ) except -1:
+    cdef int _merge_base(self, const entry_t* changes, Py_ssize_t n_changes) except -1:
         cdef Py_ssize_t n_old = self.n_terms()
-        cdef Py_ssize_t n_terms = n_old
+        cdef Py_ssize_t n_terms = max(n_old, <Py_ssize_t>changes[n_changes - 1].key + 1)
         cdef Py_ssize_t n_most = self.n_base + n_changes
-        if n_changes:
-            n_terms = max(n_terms, <Py_ssize_t>changes[n_changes - 1].key + 1)
         if n_most > 0xFFFFFFFF:
             raise MemoryError(f"a field holds at most {0xFFFFFFFF} values, this would be {n_most}")
         cdef Block index = new_block((n_terms + 1) * <Py_ssize_t>sizeof(uint32_t))
@@ -349,29 +387,55 @@ cdef class Terms(Postings):
         cdef const slot_t* old_slots = <const slot_t*>self.slots.data
         cdef uint32_t* starts = <uint32_t*>index.data
         cdef slot_t* targets = <slot_t*>slots.data
-        cdef Py_ssize_t i, stop, term, j = 0, n = 0
+        # i: slots of the old base that are done; n: slots of the new one; term: the next whose start is not written.
+        cdef Py_ssize_t i = 0, j, n = 0, term = 0, stop = 0, run
         cdef const entry_t* change
         with nogil:
-            for term in range(n_terms):
-                starts[term] = <uint32_t>n
-                i = old_starts[term] if term < n_old else 0
-                stop = old_starts[term + 1] if term < n_old else 0
-                while i < stop or (j < n_changes and changes[j].key == <uint64_t>term):
-                    change = &changes[j]
-                    if j == n_changes or (i < stop and _is_before(<uint64_t>term, old_slots[i], change)):
-                        targets[n] = old_slots[i]
-                        i += 1
-                    else:
-                        if i < stop and old_slots[i] == change.slot:
-                            i += 1
-                        j += 1
-                        if change.is_removal:
-                            continue
-                        targets[n] = change.slot
-                    n += _is_alive(targets[n], alive, n_alive)
-            starts[n_terms] = <uint32_t>n
+            for j in range(n_changes):
+                change = &changes[j]
+                if j == 0 or change.key != changes[j - 1].key:
+                    while term <= <Py_ssize_t>change.key:
+                        starts[term] = <uint32_t>((old_starts[term] if term < n_old else self.n_base) + n - i)
+                        term += 1
+                    run = starts[term - 1] - n
+                    memcpy(targets + n, old_slots + i, run * sizeof(slot_t))
+                    i += run
+                    n += run
+                    stop = old_starts[term] if term <= n_old else self.n_base
+                run = _slots_before(old_slots + i, stop - i, change.slot)
+                memcpy(targets + n, old_slots + i, run * sizeof(slot_t))
+                i += run
+                n += run
+                if i < stop and old_slots[i] == change.slot:
+                    i += 1
+                if not change.is_removal:
+                    targets[n] = change.slot
+                    n += 1
+            while term <= n_terms:
+                starts[term] = <uint32_t>((old_starts[term] if term < n_old else self.n_base) + n - i)
+                term += 1
+            memcpy(targets + n, old_slots + i, (self.n_base - i) * sizeof(slot_t))
+            n += self.n_base - i
         slots.shrink(n * <Py_ssize_t>sizeof(slot_t))
-        self.index, self.slots, self.n_base = index, slots, n
+        self.fresh_index, self.fresh_slots = index, slots
+        return 0
+
+    cdef int _drop_dead(self, const word_t* alive, Py_ssize_t n_alive) except -1:
+        cdef Py_ssize_t n_terms = self.n_terms()
+        cdef Block index = new_block(self.index.size)
+        cdef Block slots = new_block(self.slots.size)
+        cdef const uint32_t* old_starts = <const uint32_t*>self.index.data
+        cdef const slot_t* old_slots = <const slot_t*>self.slots.data
+        cdef Py_ssize_t term, i, n = 0
+        for term in range(n_terms):
+            (<uint32_t*>index.data)[term] = <uint32_t>n
+            for i in range(<Py_ssize_t>old_starts[term], <Py_ssize_t>old_starts[term + 1]):
+                (<slot_t*>slots.data)[n] = old_slots[i]
+                n += _is_alive(old_slots[i], alive, n_alive)
+        if self.index.size:
+            (<uint32_t*>index.data)[n_terms] = <uint32_t>n
+        slots.shrink(n * <Py_ssize_t>sizeof(slot_t))
+        self.index, self.slots = index, slots
         return 0
 
     cdef bint _is_index_sound(self) noexcept nogil:
@@ -402,11 +466,43 @@ cdef inline int _replay(const entry_t* entry, word_t* rows) noexcept nogil:
 
 
 cdef inline bint _is_alive(slot_t slot, const word_t* alive, Py_ssize_t n_alive) noexcept nogil:
-    return alive == NULL or (slot < n_alive and bitmap_get(alive, slot))
+    return slot < n_alive and bitmap_get(alive, slot)
 
 
 cdef inline bint _is_before(uint64_t key, slot_t slot, const entry_t* other) noexcept nogil:
     return key < other.key or (key == other.key and slot < other.slot)
+
+
+cdef Py_ssize_t _pairs_before(
+    const uint64_t* keys, const slot_t* slots, Py_ssize_t n, const entry_t* entry
+) noexcept nogil:
+    """Return how many of the sorted pairs come before an entry; quick when they are few."""
+    cdef Py_ssize_t low = 0, step = 1, high, middle
+    while low + step <= n and _is_before(keys[low + step - 1], slots[low + step - 1], entry):
+        low += step
+        step *= 2
+    high = min(n, low + step - 1)
+    while low < high:
+        middle = (low + high) >> 1
+        if _is_before(keys[middle], slots[middle], entry):
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef Py_ssize_t _slots_before(const slot_t* slots, Py_ssize_t n, slot_t slot) noexcept nogil:
+    """Return how many of the sorted slots are below one; quick when all are, as those of new rows find."""
+    cdef Py_ssize_t low = 0, high = n, middle
+    if n == 0 or slots[n - 1] < slot:
+        return n
+    while low < high:
+        middle = (low + high) >> 1
+        if slots[middle] < slot:
+            low = middle + 1
+        else:
+            high = middle
+    return low
 
 
 cdef Py_ssize_t _bisect(const uint64_t* keys, Py_ssize_t n, uint64_t key) noexcept nogil:

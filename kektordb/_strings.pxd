@@ -30,6 +30,10 @@ cdef class Blobs:
     cdef int reserve(self, Py_ssize_t n_numbers, size_t n_bytes, Py_ssize_t n_puts) except -1
     # Needs reserve; the data must not lie in this arena.
     cdef void put(self, uint32_t number, const char* data, size_t n) noexcept nogil
+    # The same, for data that the caller writes to where it returns.
+    cdef char* put_space(self, uint32_t number, size_t n) noexcept nogil
+    # Whether reserve has nothing to do.
+    cdef bint has_room(self, Py_ssize_t n_numbers, size_t n_bytes, Py_ssize_t n_puts) noexcept nogil
     # A view until the next reserve, compact or load; NULL when absent.
     cdef const char* get(self, uint32_t number, size_t* n) noexcept nogil
     cdef void drop(self, uint32_t number) noexcept nogil
@@ -45,6 +49,10 @@ cdef class StringMap:
     cdef uint8_t* tags
     cdef Py_ssize_t table_capacity
     cdef Py_ssize_t n_tombs
+    # A larger table that `prepare` made, NULL when there is none; the next reserve takes it.
+    cdef uint32_t* fresh_table
+    cdef uint8_t* fresh_tags
+    cdef Py_ssize_t fresh_capacity
 
     cdef void _free_table(self) noexcept
     # NO_SLOT when absent.
@@ -58,8 +66,13 @@ cdef class StringMap:
     cdef void remove(self, uint32_t number) noexcept nogil
     cdef const char* get(self, uint32_t number, size_t* n) noexcept nogil
 
-    cdef int _resize(self, Py_ssize_t n_strings) except -1
-    cdef int _resize_empty(self, Py_ssize_t n_strings) except -1
+    cdef bint _has_places(self, Py_ssize_t n_more) noexcept nogil
+    cdef uint32_t _find(self, const char* data, size_t n, uint64_t h) noexcept nogil
+    # Make the table that reserve will need, beside the present one: look-ups may go on meanwhile, changes may not.
+    cdef int prepare(self, Py_ssize_t n_more) except -1
+    cdef int _prepare(self, Py_ssize_t n_strings) except -1
+    cdef void _adopt(self) noexcept
+    cdef void _drop_fresh(self) noexcept nogil
+    cdef int _new_table(self, Py_ssize_t n_strings) except -1
     cdef void _insert(self, uint32_t number, uint64_t hash) noexcept nogil
-    cdef void _insert_all(self) noexcept nogil
     cdef uint32_t _insert_unless_equal(self, uint32_t number) noexcept nogil

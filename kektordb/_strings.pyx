@@ -26,6 +26,9 @@ from kektordb.types import Section
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size) except NULL
+    bint PyUnicode_CheckExact(object text)
+    bint PyUnicode_IS_ASCII(object text)
+    Py_ssize_t PyUnicode_GET_LENGTH(object text)
     int PyBUF_WRITE
 
 cdef extern from *:
@@ -120,7 +123,14 @@ cdef class Blobs:
             self.n_numbers = n_numbers
         return 0
 
+    cdef bint has_room(self, Py_ssize_t n_numbers, size_t n_bytes, Py_ssize_t n_puts) noexcept nogil:
+        cdef size_t needed = n_bytes + <size_t>n_puts * MAX_VARINT
+        return n_numbers <= self.n_numbers and needed <= self.arena.capacity - self.arena.used
+
     cdef void put(self, uint32_t number, const char* data, size_t n) noexcept nogil:
+        memcpy(self.put_space(number, n), data, n)
+
+    cdef char* put_space(self, uint32_t number, size_t n) noexcept nogil:
         cdef size_t at = self.arena.used
         cdef size_t rest = n
         cdef char* target = self.arena.data
@@ -131,10 +141,10 @@ cdef class Blobs:
             rest >>= 7
             at += 1
         target[at] = <char>rest
-        memcpy(target + at + 1, data, n)
         self.arena.used = at + 1 + n
         if <Py_ssize_t>number >= self.n_used:
             self.n_used = <Py_ssize_t>number + 1
+        return target + at + 1
 
     cdef const char* get(self, uint32_t number, size_t* n) noexcept nogil:
         if <Py_ssize_t>number >= self.n_numbers or self.start[number] == ABSENT:
@@ -277,6 +287,7 @@ cdef class StringMap:
 
     def __dealloc__(self):
         self._free_table()
+        self._drop_fresh()
 
     cdef void _free_table(self) noexcept:
         free_block(self.table, <size_t>self.table_capacity * sizeof(uint32_t))
@@ -288,16 +299,14 @@ cdef class StringMap:
         return self.size
 
     cdef uint32_t find(self, const char* data, size_t n) noexcept nogil:
-        cdef uint64_t h
-        cdef uint8_t tag
-        cdef Py_ssize_t place
+        return NO_SLOT if self.size == 0 else self._find(data, n, _hash(data, n))
+
+    cdef uint32_t _find(self, const char* data, size_t n, uint64_t h) noexcept nogil:
+        """Find a string whose hash is `h`; the table is not empty."""
+        cdef uint8_t tag = _tag(h)
+        cdef Py_ssize_t place = <Py_ssize_t>strings_high(h, <uint64_t>self.table_capacity)
         cdef const char* other
         cdef size_t n_other = 0
-        if self.size == 0:
-            return NO_SLOT
-        h = _hash(data, n)
-        tag = _tag(h)
-        place = <Py_ssize_t>strings_high(h, <uint64_t>self.table_capacity)
         # There is an empty place always: the table is never more than 85 % full.
         while self.tags[place] != EMPTY:
             if self.tags[place] == tag:
@@ -311,9 +320,13 @@ cdef class StringMap:
 
     cdef int reserve(self, Py_ssize_t n_more, size_t n_bytes) except -1:
         self.blobs.reserve(self.blobs.n_used + n_more, n_bytes, n_more)
-        if _places(self.size + self.n_tombs + n_more) > self.table_capacity:
-            self._resize(self.size + n_more)
+        if not self._has_places(n_more):
+            self.prepare(n_more)
+        self._adopt()
         return 0
+
+    cdef bint _has_places(self, Py_ssize_t n_more) noexcept nogil:
+        return _places(self.size + self.n_tombs + n_more) <= self.table_capacity
 
     cdef int add(self, uint32_t number, const char* data, size_t n) except -1:
         self.reserve(1, n)
@@ -334,6 +347,7 @@ cdef class StringMap:
         cdef Py_ssize_t place
         if data == NULL:
             return
+        self._drop_fresh()
         h = _hash(data, n)
         place = <Py_ssize_t>strings_high(h, <uint64_t>self.table_capacity)
         while self.tags[place] < FIRST_TAG or self.table[place] != number:
@@ -352,14 +366,27 @@ cdef class StringMap:
     cdef const char* get(self, uint32_t number, size_t* n) noexcept nogil:
         return self.blobs.get(number, n)
 
-    cdef int _resize(self, Py_ssize_t n_strings) except -1:
-        """Rebuild the table with room for `n_strings` and some more."""
-        self._resize_empty(n_strings)
-        with nogil:
-            self._insert_all()
+    cdef int prepare(self, Py_ssize_t n_more) except -1:
+        if not self._has_places(n_more) and _places(self.size + n_more) > self.fresh_capacity:
+            self._prepare(self.size + n_more)
         return 0
 
-    cdef int _resize_empty(self, Py_ssize_t n_strings) except -1:
+    cdef int _prepare(self, Py_ssize_t n_strings) except -1:
+        """Make a table with room for `n_strings` and some more, with the present ones in it."""
+        cdef Py_ssize_t number
+        cdef size_t n = 0
+        cdef const char* data
+        self._new_table(n_strings)
+        with nogil:
+            for number in range(self.blobs.n_used):
+                data = self.blobs.get(<uint32_t>number, &n)
+                if data != NULL:
+                    _insert_into(
+                        self.fresh_table, self.fresh_tags, self.fresh_capacity, <uint32_t>number, _hash(data, n)
+                    )
+        return 0
+
+    cdef int _new_table(self, Py_ssize_t n_strings) except -1:
         # Large tables grow by little: a rebuild costs 30 ns a string, an empty place 5 bytes for ever.
         cdef Py_ssize_t more = n_strings if n_strings < 4096 else n_strings // 8
         cdef Py_ssize_t capacity = _places(n_strings + more)
@@ -369,33 +396,27 @@ cdef class StringMap:
             free_block(tags, <size_t>capacity)
             free_block(table, <size_t>capacity * sizeof(uint32_t))
             raise MemoryError(f"no memory for a table of {capacity} strings")
-        self._free_table()
-        self.tags = tags
-        self.table = table
-        self.table_capacity = capacity
-        self.n_tombs = 0
+        self._drop_fresh()
         memset(tags, EMPTY, <size_t>capacity)
+        self.fresh_tags, self.fresh_table, self.fresh_capacity = tags, table, capacity
         return 0
 
-    cdef void _insert_all(self) noexcept nogil:
-        cdef Py_ssize_t number
-        cdef size_t n = 0
-        cdef const char* data
-        for number in range(self.blobs.n_used):
-            data = self.blobs.get(<uint32_t>number, &n)
-            if data != NULL:
-                self._insert(<uint32_t>number, _hash(data, n))
+    cdef void _adopt(self) noexcept:
+        """Take the fresh table, if there is one."""
+        if self.fresh_table != NULL:
+            self._free_table()
+            self.table, self.tags, self.table_capacity = self.fresh_table, self.fresh_tags, self.fresh_capacity
+            self.fresh_table, self.fresh_tags, self.fresh_capacity = NULL, NULL, 0
+            self.n_tombs = 0
+
+    cdef void _drop_fresh(self) noexcept nogil:
+        """Give the fresh table up: it does not know of a change that comes now."""
+        free_block(self.fresh_table, <size_t>self.fresh_capacity * sizeof(uint32_t))
+        free_block(self.fresh_tags, <size_t>self.fresh_capacity)
+        self.fresh_table, self.fresh_tags, self.fresh_capacity = NULL, NULL, 0
 
     cdef void _insert(self, uint32_t number, uint64_t hash) noexcept nogil:
-        cdef Py_ssize_t place = <Py_ssize_t>strings_high(hash, <uint64_t>self.table_capacity)
-        while self.tags[place] >= FIRST_TAG:
-            place += 1
-            if place == self.table_capacity:
-                place = 0
-        if self.tags[place] == TOMB:
-            self.n_tombs -= 1
-        self.tags[place] = _tag(hash)
-        self.table[place] = number
+        self.n_tombs -= _insert_into(self.table, self.tags, self.table_capacity, number, hash)
 
     cdef uint32_t _insert_unless_equal(self, uint32_t number) noexcept nogil:
         """Insert a string of `blobs`; return the number of an equal one that is in the table, else NO_SLOT."""
@@ -443,6 +464,65 @@ cdef class StringMap:
             raise ValueError(f"number {number} or text {text[:100]!r} is taken already")
         self.add(number, data, <size_t>n)
 
+    def add_many(self, uint32_t first, list texts not None):
+        """Add `texts` under the numbers from `first` on; none of them may be here already.
+
+        Raises ValueError, UnicodeEncodeError, MemoryError: nothing was added.
+        """
+        cdef uint32_t number = first
+        cdef Py_ssize_t n = 0, n_done = 0
+        cdef size_t n_other = 0
+        cdef const char* data
+        cdef uint64_t h
+        cdef str text
+        self.reserve(len(texts), utf8_size(texts))
+        if first > NO_SLOT - len(texts):
+            raise ValueError(f"number {first} is too large")
+        self.blobs.reserve(max(self.blobs.n_numbers, <Py_ssize_t>first + len(texts)), 0, 0)
+        for text in texts:
+            data = PyUnicode_AsUTF8AndSize(text, &n)
+            h = _hash(data, <size_t>n)
+            if self.blobs.get(number, &n_other) != NULL or self._find(data, <size_t>n, h) != NO_SLOT:
+                while n_done:
+                    n_done -= 1
+                    self.remove(first + <uint32_t>n_done)
+                raise ValueError(f"number {number} or text {text[:100]!r} is taken already")
+            self.blobs.put(number, data, <size_t>n)
+            self._insert(number, h)
+            self.size += 1
+            n_done += 1
+            number += 1
+
+    def remove_many(self, list texts not None):
+        """Remove those of `texts` that are here; return their numbers."""
+        cdef Py_ssize_t n = 0
+        cdef const char* data
+        cdef uint32_t number
+        cdef list removed = []
+        utf8_size(texts)  # raises now, or not at all
+        for text in texts:
+            data = PyUnicode_AsUTF8AndSize(text, &n)
+            number = self.find(data, <size_t>n)
+            if number != NO_SLOT:
+                self.remove(number)
+                removed.append(number)
+        return removed
+
+    def find_first(self, list texts not None):
+        """Return the place in the list of the first of `texts` that is here, -1 when none is."""
+        cdef Py_ssize_t i, n = 0
+        cdef const char* data
+        if self.size == 0:
+            return -1
+        for i in range(len(texts)):
+            if i & 0xFFF == 0xFFF:
+                with nogil:  # other threads get their turn: a look-up may take a miss of the cache
+                    pass
+            data = PyUnicode_AsUTF8AndSize(texts[i], &n)
+            if self.find(data, <size_t>n) != NO_SLOT:
+                return i
+        return -1
+
     def get_str(self, uint32_t number):
         """Return the string under `number`, None when there is none."""
         cdef size_t n = 0
@@ -470,13 +550,21 @@ cdef class StringMap:
             raise ValueError(f"expected a number of strings, got {n_more}")
         self.reserve(n_more, n_bytes)
 
+    def has_room(self, Py_ssize_t n_more, size_t n_bytes):
+        """Tell whether `reserve_more` has nothing to do."""
+        return self._has_places(n_more) and self.blobs.has_room(self.blobs.n_used + n_more, n_bytes, n_more)
+
+    def prepare_more(self, Py_ssize_t n_more):
+        """Do of `reserve_more` what takes long and can be done beside look-ups; no change runs meanwhile."""
+        self.prepare(n_more)
+
     def compact_if_wasteful(self):
         """Compact the arena when more than half of it, and more than 1 MiB, is waste; return whether it did."""
         return self.blobs.compact_if_wasteful()
 
     def memory_bytes(self):
         """Return the allocated bytes."""
-        return self.blobs.memory_bytes() + <size_t>self.table_capacity * (sizeof(uint32_t) + 1)
+        return self.blobs.memory_bytes() + <size_t>(self.table_capacity + self.fresh_capacity) * (sizeof(uint32_t) + 1)
 
     def freeze(self, str prefix):
         """Return the sections of the present state; the table is not among them."""
@@ -507,7 +595,8 @@ cdef class StringMap:
         cdef uint32_t twin = NO_SLOT
         fresh.blobs.load(prefix, reader, n)
         n_strings = _check_texts(fresh.blobs, prefix, max_bytes)
-        fresh._resize_empty(n_strings)
+        fresh._new_table(n_strings)
+        fresh._adopt()
         with nogil:
             for number in range(fresh.blobs.n_used):
                 if fresh.blobs.start[number] != ABSENT:
@@ -522,6 +611,44 @@ cdef class StringMap:
         self.table_capacity = fresh.table_capacity
         self.table, fresh.table = fresh.table, self.table
         self.tags, fresh.tags = fresh.tags, self.tags
+        self._drop_fresh()
+
+
+def utf8_size(list texts not None):
+    """Return the bytes of `texts` together in UTF-8, and see to it that asking for them needs no memory any more.
+
+    Raises UnicodeEncodeError for lone surrogates.
+    """
+    cdef Py_ssize_t n = 0, total = 0
+    cdef str text
+    for text in texts:
+        PyUnicode_AsUTF8AndSize(text, &n)
+        total += n
+    return total
+
+
+def are_plain(list texts not None, Py_ssize_t most):
+    """Tell whether all are of the type str itself, ASCII, and have 1 to `most` characters."""
+    for text in texts:
+        if not (PyUnicode_CheckExact(text) and PyUnicode_IS_ASCII(text) and 0 < PyUnicode_GET_LENGTH(text) <= most):
+            return False
+    return True
+
+
+cdef inline bint _insert_into(
+    uint32_t* table, uint8_t* tags, Py_ssize_t capacity, uint32_t number, uint64_t hash
+) noexcept nogil:
+    """Put a number into a free place of a table; return whether that held a tomb."""
+    cdef Py_ssize_t place = <Py_ssize_t>strings_high(hash, <uint64_t>capacity)
+    cdef bint was_tomb
+    while tags[place] >= FIRST_TAG:
+        place += 1
+        if place == capacity:
+            place = 0
+    was_tomb = tags[place] == TOMB
+    tags[place] = _tag(hash)
+    table[place] = number
+    return was_tomb
 
 
 cdef inline size_t _grown(size_t present, size_t needed, size_t item_bytes) noexcept nogil:

@@ -11,10 +11,10 @@ import numpy.typing as npt
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
 from kektordb._hnsw import Graph
-from kektordb._metadata import MetadataStore, decode_metadata
+from kektordb._metadata import MetadataStore, decode_metadata, encoded_size
 from kektordb._rwlock import RWLock
 from kektordb._search import Searchable
-from kektordb._strings import StringMap
+from kektordb._strings import StringMap, utf8_size
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot
 from kektordb.operations import DeleteItems, IndexConfig, PutItems, PutMetadata
@@ -30,6 +30,8 @@ Step = Callable[[int], None]
 
 # Rows that come in at once while searches wait: about a millisecond of work under the write lock.
 SLICE = 256
+# Rows for which memory is got at least: address space for the most part, until it is written to.
+AHEAD = 256
 
 
 class Collection(Searchable):
@@ -58,6 +60,7 @@ class Collection(Searchable):
         self.graph = None
         # Has the memory for the first rows of an index without dimension; a write that is refused decides none.
         self._reserved: Graph | None = None
+        self._n_reserved = 0  # slots for which there is memory in the graph
         if config.dim:
             self._decide(config.dim)
 
@@ -70,6 +73,7 @@ class Collection(Searchable):
             vectors = Vectors(dim, config.metric, config.precision)
             coded = config.traversal == "codes"
             self._reserved = Graph(vectors, config.m, config.ef_construction, config.seed, coded)
+            self._n_reserved = 0
         return self._reserved
 
     def _decide(self, dim: int) -> Graph:
@@ -95,33 +99,47 @@ class Collection(Searchable):
 
     def reserve(self, operations: Sequence[PutItems]) -> None:
         """Get the memory that applying `operations` takes; MemoryError changes nothing that can be seen."""
-        n = sum(len(operation.ids) for operation in operations)
-        id_bytes = sum(len(id.encode()) for operation in operations for id in operation.ids)
-        blobs = [blob for operation in operations for blob in operation.metadata if blob]
+        n, n_id_bytes, n_bytes, n_rows = 0, 0, 0, 0
+        for operation in operations:
+            n += len(operation.ids)
+            n_id_bytes += utf8_size(operation.ids)
+            size, rows = encoded_size(operation.metadata)
+            n_bytes += size
+            n_rows += rows
+        graph = self._graph_for(operations[0].vectors.shape[1])
+        n_slots = len(graph) + n
+        # What takes long is done beside the searches; most single rows find room for them.
+        self.columns.merge_beside()
+        if (
+            n_slots <= self._n_reserved
+            and self.ids.has_room(n, n_id_bytes)
+            and self.metadata.has_room(n_slots, n_bytes, n_rows)
+        ):
+            return
+        ahead = max(n, AHEAD)
+        self.ids.prepare_more(ahead)
         with self.lock.write:
-            graph = self._graph_for(operations[0].vectors.shape[1])
-            graph.reserve(n)
-            self.ids.reserve_more(n, id_bytes)
-            self.metadata.reserve(len(graph) + n, sum(map(len, blobs)), len(blobs))
+            graph.reserve(ahead)
+            self.ids.reserve_more(ahead, n_id_bytes)
+            self.metadata.reserve(len(graph) + ahead, n_bytes, n_rows)
+            self._n_reserved = len(graph) + ahead
 
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
-        total = len(operation.ids)
-        self._train(operation.vectors)
-        for start in range(0, total, SLICE):
-            stop = min(start + SLICE, total)
-            with self.lock.write:
-                graph = self._decide(operation.vectors.shape[1])
-                first = graph.append(operation.vectors[start:stop])
-                self.alive.resize(first + stop - start)
-                self._put_metadata(first, operation.metadata[start:stop])
-            with self.lock.read:
-                graph.link(first, stop - start, n_threads if stop - start > 1 else 1)
-            with self.lock.write:
-                self._publish(first, operation.ids[start:stop], operation.replace)
-            self._train()
+        vectors, ids, metadata, replace = operation.vectors, operation.ids, operation.metadata, operation.replace
+        total = len(ids)
+        self._train(vectors)
+        if total <= SLICE:
+            self._put_slice(vectors, ids, metadata, replace, n_threads)
             if step is not None:
-                step(stop)
+                step(total)
+            return
+        for start in range(0, total, SLICE):
+            part = slice(start, start + SLICE)
+            self.columns.merge_beside()
+            self._put_slice(vectors[part], ids[part], metadata[part], replace, n_threads)
+            if step is not None:
+                step(min(start + SLICE, total))
 
     def _train(self, rows: npt.NDArray[np.float32] | None = None) -> None:
         """Let the codes follow the data. Searches run meanwhile, but for the moment in which new codes take over."""
@@ -136,19 +154,29 @@ class Collection(Searchable):
         except MemoryError:
             pass  # Nothing changed, and the graph is walked as before: slower, never wrong.
 
-    def _put_metadata(self, first: int, blobs: Sequence[bytes]) -> None:
-        for slot, blob in enumerate(blobs, first):
-            metadata = decode_metadata(blob) if blob else {}
-            if metadata:
-                self.metadata.put(slot, metadata)
-            self.columns.add(slot, metadata)
+    def _put_slice(
+        self, vectors: npt.NDArray[np.float32], ids: list[str], metadata: list[bytes], replace: bool, n_threads: int
+    ) -> None:
+        n, lock = len(ids), self.lock
+        with lock.write:
+            graph = self._decide(vectors.shape[1])
+            first = graph.append(vectors)
+            self.alive.resize(first + n)
+            self.metadata.put_many(first, metadata)
+            self.columns.add_many(first, metadata)
+        with lock.read:
+            graph.link(first, n, n_threads if n > 1 else 1)
+        with lock.write:
+            self._publish(first, ids, replace)
+        self._train()
 
-    def _publish(self, first: int, ids: Sequence[str], replace: bool) -> None:
-        for slot, id in enumerate(ids, first):
-            if replace:
-                self._bury(id)
-            self.ids.add_str(slot, id)
-            self.alive.set(slot)
+    def _publish(self, first: int, ids: list[str], replace: bool) -> None:
+        if replace:
+            for slot in self.ids.remove_many(ids):
+                self.alive.clear(slot)
+                self.n_alive -= 1
+        self.ids.add_many(first, ids)
+        self.alive.set_range(first, first + len(ids))
         self.n_alive += len(ids)
 
     def _bury(self, id: str) -> None:

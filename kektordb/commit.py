@@ -2,7 +2,8 @@
 
 A write is a function that looks at the state and returns an operation, or raises. The protocol:
 
-1. The caller queues its write and asks for the commit lock. Who gets it leads, and takes all writes queued by then.
+1. The caller asks for the commit lock. Under the policy ``always`` it queues its write before that; who gets the lock
+   leads, and takes all writes queued by then.
 2. For each write: check it against the state and the writes accepted before it; get the memory it will take; append it
    to the log. A write that fails here leaves nothing behind, and the others go on.
 3. Make the log durable: once for all of them, under the policy ``always``. If that fails, none of them is applied.
@@ -47,6 +48,7 @@ Build = Callable[["Pending"], Operation | None]
 # What `signal` is made of: its own functions spend 20 µs a write on turning numbers into enums and back.
 _signals = import_module("_signal")
 _SIGINT = int(signal.SIGINT)
+_get_ident = threading.get_ident
 
 
 class Unsettled(Exception):
@@ -70,9 +72,11 @@ class Exclusive:
         self._holder: int | None = None
 
     def __enter__(self) -> None:
-        self.refuse_holder()
+        caller = _get_ident()
+        if self._holder == caller:
+            raise ConfigError(self._why)
         self._lock.acquire()
-        self._holder = threading.get_ident()
+        self._holder = caller
 
     def __exit__(self, *_: object) -> None:
         self._holder = None
@@ -80,7 +84,7 @@ class Exclusive:
 
     def refuse_holder(self) -> None:
         """Raise ConfigError when the calling thread holds the lock."""
-        if self._holder == threading.get_ident():
+        if self._holder == _get_ident():
             raise ConfigError(self._why)
 
 
@@ -130,6 +134,13 @@ class Pending:
             return self._items[number, id] is not None
         return collection.ids.find_str(id) >= 0
 
+    def first_known(self, number: int, collection: Collection, ids: list[str]) -> str | None:
+        """Return the first of `ids` of which an item exists, or None."""
+        if self._items:
+            return next((id for id in ids if self.has(number, collection, id)), None)
+        place = collection.ids.find_first(ids)
+        return None if place < 0 else ids[place]
+
     def metadata(self, number: int, id: str) -> bytes | None:
         """Return pending metadata of an item, or None when nothing is pending for it."""
         return self._items.get((number, id))
@@ -178,8 +189,11 @@ class Commits:
         Raises what `build` raises, MemoryError, StorageError: nothing moved.
         """
         batch = self._batch
-        if batch is not None and batch.thread == threading.get_ident():
+        if batch is not None and batch.thread == _get_ident():
             return batch.add(build)
+        if not self._share_syncs:
+            with _Uninterrupted(), self.lock:
+                return self._commit_alone(build, n_threads, step)
         self.lock.refuse_holder()
         write = _Write(build, n_threads, step)
         self._queue.append(write)
@@ -195,35 +209,29 @@ class Commits:
         if self._unfinished:
             raise StorageFailed("a write was interrupted after it was logged; open the database again: nothing is lost")
 
+    def _commit_alone(self, build: Build, n_threads: int | None, step: Step | None) -> Operation | None:
+        """Do all steps for one write; the lock is held."""
+        self.require_applied()
+        operation = build(Pending(self._state))
+        if operation is not None:
+            self._append(operation)
+            self._make_durable()
+            self._apply(operation, n_threads, step)
+            self._unfinished = False
+        return operation
+
     def _lead(self) -> None:
         writes = []
         while self._queue:
             writes.append(self._queue.popleft())
         try:
-            if self._share_syncs:
-                self.require_applied()
-                self._lead_shared(writes)
-            else:
-                for write in writes:
-                    self._lead_one(write)
+            self.require_applied()
+            self._lead_shared(writes)
         finally:
             for write in writes:
                 if not write.done:
                     write.error = write.error or StorageFailed("the writer was interrupted; open the database again")
                     write.done = True
-
-    def _lead_one(self, write: _Write) -> None:
-        try:
-            self.require_applied()
-            write.operation = write.build(Pending(self._state))
-            if write.operation is not None:
-                self._append(write.operation)
-                self._make_durable()
-                self._apply(write)
-                self._unfinished = False
-        except Exception as error:  # belongs to the caller of this write, not to the one that leads
-            write.error = error
-        write.done = True
 
     def _lead_shared(self, writes: list[_Write]) -> None:
         pending = Pending(self._state)
@@ -240,7 +248,7 @@ class Commits:
                     write.done = True
                     continue
                 self._append(operation, [other.operation for other in appended if other.operation is not None])
-            except Exception as error:  # as in _lead_one
+            except Exception as error:  # belongs to the caller of this write, not to the one that leads
                 write.error = error
                 write.done = True
                 continue
@@ -265,7 +273,8 @@ class Commits:
                 write.done = True
             return
         for write in appended:
-            self._apply(write)
+            assert write.operation is not None
+            self._apply(write.operation, write.n_threads, write.step)
             write.done = True
         self._unfinished = False
 
@@ -289,18 +298,17 @@ class Commits:
             self._unfinished = False
             raise
 
-    def _apply(self, write: _Write) -> None:
-        assert write.operation is not None
+    def _apply(self, operation: Operation, n_threads: int | None, step: Step | None) -> None:
         start = perf_counter()
-        self._state.apply(write.operation, write.n_threads, write.step)
+        self._state.apply(operation, n_threads, step)
         self.apply_s += perf_counter() - start
-        self.n_changes += _n_changes(write.operation)
+        self.n_changes += _n_changes(operation)
 
     # ------------------------------------------------------------------------------------------------------- batches
 
     def begin_batch(self) -> None:
         """Collect the writes of this thread from now on; other threads wait until the batch ends."""
-        if self._batch is not None and self._batch.thread == threading.get_ident():
+        if self._batch is not None and self._batch.thread == _get_ident():
             raise ConfigError("expected one batch at a time, got db.batch() inside db.batch()")
         self.lock.__enter__()
         self._batch = _Batch(Pending(self._state, in_batch=True))
@@ -312,11 +320,8 @@ class Commits:
         try:
             if keep and batch.operations:
                 group = Group(tuple(batch.operations))
-                write = _Write(lambda _: group, None, None)
                 with _Uninterrupted():
-                    self._lead_one(write)
-                if write.error is not None:
-                    raise write.error
+                    self._commit_alone(lambda _: group, None, None)
         finally:
             self._batch = None
             self.lock.__exit__()
@@ -339,7 +344,7 @@ class _Uninterrupted:
     def __enter__(self) -> None:
         self._handler: Any = None
         self._held: tuple[int, FrameType | None] | None = None
-        if threading.get_ident() == threading.main_thread().ident:
+        if _get_ident() == threading.main_thread().ident:
             handler = _signals.getsignal(_SIGINT)
             if callable(handler):
                 self._handler = handler
@@ -359,7 +364,7 @@ class _Batch:
     """The writes of a ``with db.batch()``, checked and waiting."""
 
     def __init__(self, pending: Pending) -> None:
-        self.thread = threading.get_ident()
+        self.thread = _get_ident()
         self.operations: list[Operation] = []
         self._pending = pending
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from kektordb._metadata import decode_metadata, encode_metadata
+from kektordb._metadata import decode_metadata, encode_many, encode_metadata
 from kektordb._vectors import Vectors
 from kektordb.collection import Collection
 from kektordb.errors import ConfigError, IdError, IndexNotFound, ItemExists, ItemNotFound, MetadataError, VectorError
@@ -199,7 +199,7 @@ class Index:
         prepared, bad = vectors.prepare_rows(rows)
         if bad >= 0:
             raise VectorError(collection.refused(f"vector of id {ids[bad]!r}"))
-        blobs = [b"" if value is None else _encode(value, id) for value, id in zip(metadata, ids, strict=True)]
+        blobs = encode_many(metadata, ids)
 
         def build(pending: Pending) -> Operation:
             number = self._number(pending, collection)
@@ -207,9 +207,9 @@ class Index:
             if dim and dim != prepared.shape[1]:
                 raise VectorError(f"expected {dim} dimensions, got {prepared.shape[1]} (id {ids[0]!r})")
             if not replace:
-                for id in ids:
-                    if pending.has(number, collection, id):
-                        raise ItemExists(f"expected a new id, got {id!r}, which exists; upsert() replaces")
+                known = pending.first_known(number, collection, ids)
+                if known is not None:
+                    raise ItemExists(f"expected a new id, got {known!r}, which exists; upsert() replaces")
             return PutItems(number, ids, prepared, blobs, replace)
 
         if progress is False:

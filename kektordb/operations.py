@@ -94,19 +94,19 @@ class PutItems(msgspec.Struct, frozen=True, eq=False):
     ----------
     number : int
         Of the index.
-    ids : sequence of str
+    ids : list of str
     vectors : float32 (n, dim)
         As they are stored: normalised for cosine.
-    metadata : sequence of bytes
+    metadata : list of bytes
         One msgpack map an item; empty for none.
     replace : bool
         An item of the same id is replaced; otherwise there is none.
     """
 
     number: int
-    ids: Sequence[str]
+    ids: list[str]
     vectors: npt.NDArray[np.float32]
-    metadata: Sequence[bytes]
+    metadata: list[bytes]
     replace: bool = False
 
 
@@ -159,6 +159,9 @@ _unpack_index = msgspec.msgpack.Decoder(tuple[int, str, dict[str, Any]]).decode
 _unpack_number = msgspec.msgpack.Decoder(int).decode
 _unpack_members = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _LENGTH = struct.Struct("<I")
+_PADDING = (b"", b"\0", b"\0\0", b"\0\0\0")
+_FLOATS = np.dtype("<f4")
+_SMALL_BYTES = 8192
 
 
 def encode(operation: Operation) -> tuple[int, list[Buffer]]:
@@ -168,8 +171,7 @@ def encode(operation: Operation) -> tuple[int, list[Buffer]]:
             n, dim = operation.vectors.shape
             head = _pack((operation.number, n, dim, operation.replace, operation.ids, operation.metadata))
             # The rows begin at a multiple of 4, so that they can be used where they lie.
-            rows = np.ascontiguousarray(operation.vectors, dtype="<f4")
-            return _PUT_ITEMS, [_LENGTH.pack(len(head)) + head + bytes(-len(head) % 4), rows.data.cast("B")]
+            return _PUT_ITEMS, [_LENGTH.pack(len(head)), head, _PADDING[-len(head) % 4], _bytes_of(operation.vectors)]
         case DeleteItems():
             return _DELETE_ITEMS, [_pack((operation.number, operation.ids))]
         case PutMetadata():
@@ -185,6 +187,13 @@ def encode(operation: Operation) -> tuple[int, list[Buffer]]:
         case Group():
             members = [encode(member) for member in operation.operations]
             return _GROUP, [_pack([(kind, b"".join(parts)) for kind, parts in members])]
+
+
+def _bytes_of(vectors: npt.NDArray[np.float32]) -> Buffer:
+    if vectors.dtype != _FLOATS or not vectors.flags.c_contiguous:
+        vectors = np.ascontiguousarray(vectors, dtype=_FLOATS)
+    # A copy of one row costs less than a view that is read once.
+    return vectors.tobytes() if vectors.nbytes < _SMALL_BYTES else vectors.data.cast("B")
 
 
 def decode(kind: int, payload: Buffer) -> Operation:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._search import is_query
+from kektordb._strings import are_plain
 from kektordb._vectors import MAX_DIM, METRICS, PRECISIONS
 from kektordb.errors import ConfigError, IdError, VectorError
 from kektordb.operations import IndexConfig
@@ -55,7 +56,9 @@ def check_ids(ids: object) -> list[str]:
     """Return ids that may be stored together: each one valid, none twice. Raises IdError."""
     if isinstance(ids, str | bytes) or not isinstance(ids, Sequence | np.ndarray):
         raise IdError(f"expected a sequence of ids, got {type(ids).__name__}")
-    checked = [check_id(id) for id in (ids.tolist() if isinstance(ids, np.ndarray) else ids)]
+    checked = ids.tolist() if isinstance(ids, np.ndarray) else list(ids)
+    if not are_plain(checked, MAX_ID_BYTES):
+        checked = [check_id(id) for id in checked]
     if len(set(checked)) != len(checked):
         seen: set[str] = set()
         for id in checked:

@@ -48,6 +48,20 @@ def test_slots_beyond_the_end_are_refused(slot: int) -> None:
         Bitmap.from_slots([slot], 10)
 
 
+@given(sets(), st.integers(-1, 4100), st.integers(-1, 4100))
+def test_a_range_is_set_whole_or_refused(given_set: tuple[set[int], int], start: int, stop: int) -> None:
+    slots, n = given_set
+    bitmap = Bitmap.from_slots(slots, n)
+
+    if 0 <= start <= stop <= n:
+        bitmap.set_range(start, stop)
+        assert set(bitmap.slots()) == slots | set(range(start, stop))
+    else:
+        with pytest.raises(IndexError, match=f"{n} bits"):
+            bitmap.set_range(start, stop)
+        assert set(bitmap.slots()) == slots
+
+
 @given(sets(), sets())
 def test_operations_equal_those_of_sets(left: tuple[set[int], int], right: tuple[set[int], int]) -> None:
     (a, n), (b, m) = left, right

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import random
@@ -14,7 +15,8 @@ from reference import filter_rows, is_ordered, values
 
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
-from kektordb.errors import CorruptSnapshot
+from kektordb._metadata import encode_metadata
+from kektordb.errors import CorruptSnapshot, MetadataError
 from kektordb.query import ast
 from kektordb.query.operand import value_of, value_of_python
 from kektordb.query.planner import make_plan
@@ -161,6 +163,124 @@ def test_rebuild_forgets_the_dead_and_nothing_else(
     assert columns.fields() == fresh.fields()
     apply(columns, rows, after)
     assert_same(columns, rows, node)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.lists(ROWS | st.none(), max_size=8), max_size=6), st.sampled_from([1, 2, 5, 16, 4096]))
+def test_many_rows_at_once_are_those_one_by_one(batches: list[list[dict[str, Any] | None]], merge_at: int) -> None:
+    many, single, slot = Columns(merge_at), Columns(merge_at), 0
+
+    for batch in batches:
+        many.add_many(slot, [b"" if row is None else encode_metadata(row) for row in batch])
+        for row in batch:
+            single.add(slot, row or {})
+            slot += 1
+
+    assert many.n_slots == single.n_slots
+    assert Reader(many.freeze()).data == Reader(single.freeze()).data
+
+
+@pytest.mark.parametrize("merge_at", [16, 64, 4096])
+def test_merges_beside_change_no_answer_at_any_moment(merge_at: int) -> None:
+    generator = random.Random(merge_at)
+    columns, rows = Columns(merge_at), dict[int, dict[str, Any]]()
+    nodes = [
+        ast.Compare("n", "<", value_of("40")),
+        ast.Compare("t", "=", value_of("t3")),
+        ast.Like("t", value_of("t1%")),
+        ast.Compare("b", "=", value_of_python(True)),
+        ast.Exists("l"),
+    ]
+
+    def check() -> None:
+        for node in nodes:
+            found = make_plan(node).run(columns, 3000)
+            found.iand(Bitmap.from_slots(rows, 3000))
+            assert set(found.slots()) == filter_rows(node, rows)
+
+    def metadata() -> dict[str, Any]:
+        row: dict[str, Any] = {"n": generator.randrange(100), "t": f"t{generator.randrange(30)}", "b": True}
+        return row | generator.choice([{}, {"b": False}, {"l": ["x", 1]}, {"n": 2**60 + 1}])
+
+    for start in range(0, 3000, 50):
+        batch = [metadata() for _ in range(50)]
+        columns.add_many(start, [encode_metadata(row) for row in batch])
+        rows |= dict(enumerate(batch, start))
+        if start % 250 == 0:
+            check()
+        columns.merge_beside()
+        if start % 500 == 0:
+            check()  # the new base is ready and not in use
+            sections = columns.freeze()
+            loaded = Columns(merge_at)
+            loaded.load(Reader(sections, 1 << 20), 3000)
+            assert loaded.equal("b", (True,)) == columns.equal("b", (True,))
+        for slot in generator.sample(sorted(rows), 3):
+            columns.remove(slot, rows.pop(slot))
+        if start == 1500:
+            columns.rebuild(Bitmap.from_slots(rows, 3000))
+    check()
+
+
+def test_a_merge_beside_comes_before_one_in_place() -> None:
+    """Else it would be done under the lock that searches wait for."""
+    columns, sizes = Columns(4096), []
+    for start in range(0, 40_000, 200):
+        columns.merge_beside()
+        columns.add_many(start, [encode_metadata({"n": start + i}) for i in range(200)])
+        sizes.append({s.name: s.n_bytes for s in columns.freeze()}["columns/0/numbers.delta"] // 16)
+
+    merges = [before for before, after in itertools.pairwise(sizes) if after < before]
+    assert len(merges) > 8
+    assert max(sizes) < 4096
+    # What is merged is gone at the beginning of a batch, not somewhere within it.
+    assert all(size % 200 == 0 for size in sizes)
+
+
+@pytest.mark.parametrize("merge_at", [1, 100_000])
+def test_a_large_state_of_not_merged_changes_comes_back_and_grows(merge_at: int) -> None:
+    columns = Columns(100_000)
+    columns.add_many(0, [encode_metadata({"n": i, "t": f"t{i % 7}"}) for i in range(40_000)])
+    loaded = Columns(merge_at)
+    loaded.load(Reader(columns.freeze(), 1 << 20), 40_000)
+
+    loaded.add_many(40_000, [encode_metadata({"n": i, "t": f"t{i % 7}"}) for i in range(40_000, 60_000)])
+
+    assert loaded.range("n", 100, 50_000, True, False) == 49_900
+    assert loaded.equal("t", ("t3",)) == len(range(3, 60_000, 7))
+    loaded.rebuild(Bitmap.from_slots(range(0, 60_000, 2), 60_000))
+    assert loaded.range("n", 100, 50_000, True, False) == 24_950
+
+
+def test_encoded_rows_of_others_are_left_to_the_decoder() -> None:
+    columns = Columns()
+
+    columns.add_many(0, [b"\x81\xa1a\xca\x3f\x80\x00\x00", b"", b"\x80", b"\xde\x00\x01\xd9\x01a\xcc\x01"])
+
+    rows = Bitmap(4)
+    columns.equal("a", (1,), rows)
+    assert list(rows.slots()) == [0, 3]
+    for data in (b"\x90", b"\x81", b"\x81\xa1\xff\x01", b"\x81\x01\x02"):
+        with pytest.raises(MetadataError):
+            columns.add_many(4, [data])
+    with pytest.raises(ValueError, match="out of range"):
+        columns.add_many(-1, [])
+
+
+def test_fields_that_look_alike_are_told_apart() -> None:
+    """The same keys in the same places, of other objects."""
+    data: list[dict[str, Any]] = [{"a": {"b": 1}, "b": 2}, {"a": {"c": 1}, "b": 3}, {"b": {"b": 1}, "a": {"b": 4}}]
+    data += [{"a.b": 5}, {"a": {"b": {"b": 6}}}, {"a": []}, {"a": [{"b": 7}, 8]}]
+    many, single = Columns(), Columns()
+    many.add_many(0, [encode_metadata(row) for row in data])
+    for slot, row in enumerate(data):
+        single.add(slot, row)
+
+    assert Reader(many.freeze()).data == Reader(single.freeze()).data
+    many.rebuild(Bitmap.from_slots([3], 7))
+    many.add_many(7, [encode_metadata(row) for row in data])
+    assert many.equal("a.b", (5,)) == 2
+    assert many.equal("a.b", (1,)) == 1
 
 
 @given(EVENTS, st.sampled_from([1, 4096]))

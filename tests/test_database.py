@@ -763,7 +763,8 @@ def test_what_cannot_be_in_a_batch_is_refused(db: kektordb.Database) -> None:
     assert list(db) == ["a"]
 
 
-def test_other_threads_wait_until_a_batch_ends(db: kektordb.Database) -> None:
+def test_other_threads_wait_until_a_batch_ends(path: Path) -> None:
+    db = kektordb.open(path, sync="always")  # the policy under which waiting writes can be seen
     a = db.create_index("a")
     order: list[str] = []
 
@@ -784,6 +785,7 @@ def test_other_threads_wait_until_a_batch_ends(db: kektordb.Database) -> None:
 
     assert order == ["mine", "other"]
     assert a.ids() == ["mine", "other"]
+    db.close()
 
 
 def test_a_write_from_a_progress_function_is_refused(db: kektordb.Database) -> None:

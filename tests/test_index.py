@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,6 +119,49 @@ def test_a_batch_is_what_single_adds_are(db: kektordb.Database, n_threads: int) 
     if n_threads == 1:
         query = rows(1, seed=9)[0]
         assert one.search(query, k=20, ef_search=20).ids == many.search(query, k=20, ef_search=20).ids
+
+
+def test_a_batch_of_any_metadata_is_what_single_upserts_are_and_what_a_replay_gives(tmp_path: Path) -> None:
+    generator = random.Random(11)
+    values = [1, -1, 2.5, 2**53 + 1, 2**64 - 1, -(2**63), True, False, None, "", "1", "é\U0001f600", [], {}]
+    values += [[1, "é", None, [2], {"x": 1}], {"deep": {"er": [True, 7]}}, {"deep": 7}, "t" * 300]
+
+    def metadata() -> dict[str, Any] | None:
+        keys = generator.sample(["a", "b", "ç", "d.e", "d"], generator.randrange(6))
+        return {key: generator.choice(values) for key in keys} if keys else None
+
+    vectors, life, again = rows(900), [metadata() for _ in range(900)], [metadata() for _ in range(300)]
+    path = tmp_path / "db"
+    with kektordb.open(path, autosave="") as db:
+        one, many = db.create_index("one"), db.create_index("many")
+        for i in range(900):
+            one.upsert(f"é{i}", vectors[i], life[i])
+        for i in range(0, 900, 3):
+            one.upsert(f"é{i}", -vectors[i], again[i // 3])
+        many.add_batch([f"é{i}" for i in range(900)], vectors, life)
+        many.upsert_batch([f"é{i}" for i in range(0, 900, 3)], -vectors[::3], again)
+        wanted = answers(one)
+        assert answers(many) == wanted
+
+    with kektordb.open(path, read_only=True) as db:
+        assert answers(db["one"]) == answers(db["many"]) == wanted
+
+
+def answers(index: kektordb.Index) -> list[Any]:
+    """What an index says about its metadata."""
+    filters = [
+        "a = 1",
+        "a = true",
+        "b > 0",
+        "d.deep = 7",
+        "d.deep.er = 7",
+        'ç = "é\U0001f600"',
+        "a IS NULL",
+        "d.e >= ''",
+    ]
+    filters += ["a = 18446744073709551615", "b = -9223372036854775808", "b = 9007199254740993", "NOT EXISTS(a)"]
+    items = [(item.id, repr(item.metadata), item.vector.tolist()) for item in index.get_many(index.ids()) if item]
+    return [items, *[index.ids(filter) for filter in filters]]
 
 
 @pytest.mark.parametrize(

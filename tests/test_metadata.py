@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_strings import Sections
 
-from kektordb._metadata import MetadataStore, decode_metadata, encode_metadata
+from kektordb._metadata import MetadataStore, decode_metadata, encode_many, encode_metadata, encoded_size
 from kektordb.errors import CorruptSnapshot, MetadataError
 
 SCALARS = (
@@ -149,6 +149,115 @@ def test_store_equals_a_dict(changes: list[tuple[int, dict[str, Any]]]) -> None:
     for slot in range(12):
         assert same(store.get(slot), model.get(slot, {}))
         assert same(loaded.get(slot), model.get(slot, {}))
+
+
+@given(st.lists(st.lists(OBJECTS | st.none() | st.sampled_from([{"a": 1, "b": "é"}, {"b": 1, "a": []}]), max_size=6)))
+@settings(max_examples=60, deadline=None)
+def test_many_rows_at_once_are_those_one_by_one(batches: list[list[dict[str, Any] | None]]) -> None:
+    many, single, slot = MetadataStore(), MetadataStore(), 0
+
+    for batch in batches:
+        encoded = encode_many(batch, [""] * len(batch))
+        assert encoded == [b"" if obj is None else encode_metadata(obj) for obj in batch]
+        assert encoded_size(encoded) == (sum(map(len, encoded)), sum(obj is not None for obj in batch))
+        many.put_many(slot, encoded)
+        for obj in batch:
+            if obj:
+                single.put(slot, obj)
+            slot += 1
+
+    found, wanted = Sections(many.freeze()).data, Sections(single.freeze()).data
+    assert found == wanted
+    for number, obj in enumerate(obj for batch in batches for obj in batch):
+        assert same(many.get(number), obj or {})
+
+
+@pytest.mark.parametrize("n_keys", [1, 15, 16, 17, 63, 64, 65])
+def test_rows_of_any_width_are_copied_right(n_keys: int) -> None:
+    objects = [{f"k{i}" * (i % 40 + 1): [i, turn, "é"] for i in range(n_keys)} for turn in range(200)]
+    store = MetadataStore()
+
+    store.put_many(0, [encode_metadata(obj) for obj in objects])
+
+    assert [store.get(slot) for slot in range(200)] == objects
+    loaded = MetadataStore()
+    loaded.load(Sections(store.freeze()), 200)
+    loaded.put_many(0, [encode_metadata(obj) for obj in reversed(objects)])
+    assert [loaded.get(slot) for slot in range(200)] == objects[::-1]
+
+
+def test_rows_of_many_shapes_are_copied_right() -> None:
+    objects = [{f"k{i % 700}": i, "x": "y"} for i in range(3000)]
+    store = MetadataStore()
+
+    for start in range(0, 3000, 500):
+        store.put_many(start, [encode_metadata(obj) for obj in objects[start : start + 500]])
+
+    assert [store.get(slot) for slot in range(3000)] == objects
+
+
+@pytest.mark.parametrize(
+    ("encoded", "obj"),
+    [
+        (b"\x81\xa1a\xca\x3f\x80\x00\x00", {"a": 1.0}),  # a float of 32 bits
+        (b"\x82\xa1a\x01\xa1a\x02", {"a": 2}),  # a key twice
+        (b"\xde\x00\x01\xd9\x01a\xcc\x05", {"a": 5}),  # longer than it must be
+        (b"\xdf\x00\x00\x00\x01\xa1a\xdd\x00\x00\x00\x01\xd3\xff\xff\xff\xff\xff\xff\xff\xff", {"a": [-1]}),
+        (b"\x80", {}),
+    ],
+)
+def test_what_others_encode_is_understood(encoded: bytes, obj: dict[str, Any]) -> None:
+    store = MetadataStore()
+
+    store.put_many(3, [b"", encoded, encoded, encode_metadata(obj), b""])
+
+    assert [store.get(slot) for slot in range(3, 8)] == [{}, obj, obj, obj, {}]
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x90", b"\x81\x01\x02", b"\x81", b"\x81\xa1\xff\x01", b"\x80\x80", b"\x81\xa1a\xc1"]
+)
+def test_many_rows_of_which_one_is_no_object_are_refused(data: bytes) -> None:
+    store = MetadataStore()
+
+    with pytest.raises(MetadataError):
+        store.put_many(0, [encode_metadata({"a": 1}), data])
+
+
+@given(st.binary(max_size=12) | st.text(max_size=4).map(lambda text: text.encode("utf-8", "surrogatepass")))
+@settings(max_examples=400, deadline=None)
+def test_text_that_is_not_utf8_is_refused(data: bytes) -> None:
+    store = MetadataStore()
+    store.put_many(0, [encode_metadata({"k": ""})])  # so that its form is known
+    encoded = b"\x81\xa1k\xd9" + bytes([len(data)]) + data
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        with pytest.raises(MetadataError):
+            store.put_many(1, [encoded])
+    else:
+        store.put_many(1, [encoded])
+        assert store.get(1) == {"k": text}
+
+
+def test_the_first_item_whose_metadata_does_not_fit_is_named() -> None:
+    with pytest.raises(MetadataError, match=r"metadata of id 'b': metadata 'x': .*set"):
+        encode_many([{"x": 1}, {"x": set()}, 5], ["a", "b", "c"])
+
+
+def test_room_for_rows_is_enough_for_them() -> None:
+    encoded = [encode_metadata({f"key{i % 3}": "v" * (i % 200)}) for i in range(500)]
+    store = MetadataStore()
+    store.put_many(0, encoded[:3])
+    n_bytes, n_rows = encoded_size(encoded)
+    assert not store.has_room(500, n_bytes, n_rows)
+
+    store.reserve(500, n_bytes, n_rows)
+    size = store.memory_bytes()
+
+    assert store.has_room(500, n_bytes, n_rows)
+    store.put_many(0, encoded)
+    assert store.memory_bytes() == size
 
 
 def test_raw_row_is_decoded_after_its_slot_changed() -> None:

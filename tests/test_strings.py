@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 import pytest
 
-from kektordb._strings import Blobs, StringMap
+from kektordb._strings import Blobs, StringMap, are_plain, utf8_size
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
@@ -265,6 +265,90 @@ def test_taken_number_and_text_are_refused() -> None:
             strings.add_str(number, text)
 
     assert (strings.find_str("a"), strings.find_str("b"), len(strings)) == (3, -1, 1)
+
+
+def random_texts(rng: random.Random, n: int) -> list[str]:
+    return [rng.choice(["item", "é", "日本", "x" * 130]) + str(i) for i in rng.sample(range(10 * n), n)]
+
+
+@pytest.mark.parametrize("seed", [6, 7])
+def test_many_texts_at_once_are_those_one_by_one(seed: int) -> None:
+    rng = random.Random(seed)
+    many, single, first = StringMap(), StringMap(), 0
+    for _ in range(60):
+        texts = random_texts(rng, rng.randrange(200))
+        expected = [number for text in texts if (number := single.find_str(text)) >= 0]
+        assert many.find_first(texts) == next((i for i, t in enumerate(texts) if single.find_str(t) >= 0), -1)
+        assert many.remove_many(texts) == expected
+        for number in expected:
+            single.remove_number(number)
+        many.add_many(first, texts)
+        for number, text in enumerate(texts, first):
+            single.add_str(number, text)
+        first += len(texts)
+
+    assert len(many) == len(single)
+    assert Sections(many.freeze("ids")).data == Sections(single.freeze("ids")).data
+    kept = [text for number in range(first) if (text := single.get_str(number)) is not None]
+    assert many.find_many(kept).tolist() == [single.find_str(text) for text in kept]
+
+
+@pytest.mark.parametrize(
+    ("first", "texts"), [(3, ["n", "b"]), (10, ["n", "a"]), (10, ["n", "n"]), (10, ["n", "\ud800"])]
+)
+def test_many_texts_of_which_one_cannot_be_added_are_refused_together(first: int, texts: list[str]) -> None:
+    strings = StringMap()
+    strings.add_str(4, "a")
+
+    with pytest.raises(ValueError, match=r"taken|surrogate"):
+        strings.add_many(first, texts)
+
+    assert len(strings) == 1
+    assert [strings.find_str(text) for text in ("a", "b", "n")] == [4, -1, -1]
+
+
+def test_a_table_made_beside_knows_all_texts_whatever_changes_before_it_is_taken() -> None:
+    rng = random.Random(8)
+    strings, model = StringMap(), dict[str, int]()
+    for number in range(20_000):
+        text = f"t{number}"
+        if rng.random() < 0.1:
+            strings.prepare_more(rng.randrange(1, 5000))
+        if rng.random() < 0.2 and model:
+            gone = next(iter(model))
+            strings.remove_number(model.pop(gone))
+        if rng.random() < 0.5:
+            strings.add_str(number, text)
+        else:
+            strings.add_many(number, [text])
+        model[text] = number
+
+    assert strings.find_many(list(model)).tolist() == list(model.values())
+    assert len(strings) == len(model)
+
+
+def test_room_that_was_made_is_room_for_all_of_it() -> None:
+    strings = StringMap()
+    assert not strings.has_room(100, 700)
+
+    strings.reserve_more(100, 700)
+    size = strings.memory_bytes()
+
+    assert strings.has_room(100, 700)
+    strings.add_many(0, [f"text-{i:02}" for i in range(100)])
+    assert strings.memory_bytes() == size
+    assert not strings.has_room(10_000, 0)
+
+
+def test_plain_texts_are_told_apart_and_sizes_are_those_of_utf8() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    assert are_plain(["a", "x" * 9], 9)
+    assert are_plain([], 9)
+    for other in ("", "x" * 10, "é", Text("a"), 5, None, b"a"):
+        assert not are_plain(["a", other], 9)  # type: ignore[list-item]
+    assert utf8_size(TEXTS) == sum(len(text.encode()) for text in TEXTS)
 
 
 def test_string_map_comes_back_from_its_sections() -> None:
