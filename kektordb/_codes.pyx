@@ -19,6 +19,7 @@ TRAIN_FROM = TRAIN_ROWS
 cdef enum:
     LINE_BYTES = 64
     SAMPLE = 1 << 20            # components that a range is chosen from, about
+    FEW = 256                   # rows that are encoded sooner than another thread would give the GIL back
     RECENT = 256                # rows whose mean error is compared with that of the training
 
 # Components left out at either end of the range.
@@ -87,6 +88,10 @@ cdef class Codes:
         buffer = np.empty(self.vectors.stride, dtype=np.float32)
         cdef float[::1] row = buffer
         self.reserve(n)
+        if n - self.n <= FEW:
+            # The caller holds up searches, and who gives the GIL away may wait for it for milliseconds.
+            self.encode(self.n, n, &row[0])
+            return
         with nogil:
             self.encode(self.n, n, &row[0])
 

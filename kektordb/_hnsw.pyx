@@ -169,6 +169,20 @@ cdef class Graph:
         self.changed.grow(<size_t>n)
         self.point()
 
+    def touch(self, Py_ssize_t n_more):
+        """Have the pages brought in that the next `n_more` rows will be written to; room was reserved.
+
+        The system clears up to 2 MiB for one row, which takes a while: searches may run meanwhile, unlike in `append`.
+        """
+        cdef size_t first = self.core.n, stop = self.core.n + n_more
+        cdef size_t row_bytes = self.vectors.stride * self.vectors.item_bytes
+        cdef size_t list_bytes = self.core.width * sizeof(slot_t)
+        with nogil:
+            self.vectors.region.touch(first * row_bytes, stop * row_bytes)
+            self.links.touch(first * list_bytes, stop * list_bytes)
+            if self.codes is not None:
+                self.codes.region.touch(first * self.codes.stride, stop * self.codes.stride)
+
     cdef int point(self) except -1:
         self.core.exact.rows = self.vectors.rows
         if self.codes is not None:

@@ -47,7 +47,16 @@ cdef extern from *:
         return data;
     }
     #endif
+    static void kektor_region_touch(volatile char* data, size_t size) {
+        /* The first byte of each page; writing brings it in, reading alone would not. */
+        size_t at = 0;
+        while (at < size) {
+            data[at] = data[at];
+            at += 4096 - ((size_t)(data + at) & 4095);
+        }
+    }
     """
+    void region_touch "kektor_region_touch"(char* data, size_t size) noexcept nogil
     void* region_resize "kektor_region_resize"(void* old, size_t old_size, size_t size) noexcept nogil
     void region_free "kektor_region_free"(void* data, size_t size) noexcept nogil
     void region_release "kektor_region_release"(void* data, size_t size) noexcept nogil
@@ -109,3 +118,9 @@ cdef class Region:
         stop = stop // PAGE * PAGE
         if self.data != NULL and start < stop <= self.size:
             region_release(self.data + start, stop - start)
+
+    cdef void touch(self, size_t start, size_t stop) noexcept nogil:
+        """Have the pages between two offsets brought in now, rather than at the first use. What they hold stays."""
+        stop = min(stop, self.size)
+        if start < stop:
+            region_touch(self.data + start, stop - start)

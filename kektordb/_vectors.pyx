@@ -142,16 +142,16 @@ cdef class Vectors:
         cdef Py_ssize_t i, j
         cdef char* target
         cdef uint16_t* half
-        with nogil:
-            for i in range(source.shape[0]):
-                target = self.rows + (first + i) * self.stride * self.item_bytes
-                if self.halves:
-                    half = <uint16_t*>target
-                    for j in range(self.dim):
-                        half[j] = to_half(source[i, j])
-                else:
-                    memcpy(target, &source[i, 0], self.dim * self.item_bytes)
-                memset(target + self.dim * self.item_bytes, 0, (self.stride - self.dim) * self.item_bytes)
+        # With the GIL: the caller holds up searches, and who gives the GIL away may wait for it for milliseconds.
+        for i in range(source.shape[0]):
+            target = self.rows + (first + i) * self.stride * self.item_bytes
+            if self.halves:
+                half = <uint16_t*>target
+                for j in range(self.dim):
+                    half[j] = to_half(source[i, j])
+            else:
+                memcpy(target, &source[i, 0], self.dim * self.item_bytes)
+            memset(target + self.dim * self.item_bytes, 0, (self.stride - self.dim) * self.item_bytes)
 
     def get(self, const unsigned int[::1] slots):
         """Return the stored vectors of these slots, float32 (n, dim), copied."""

@@ -158,6 +158,7 @@ class Collection(Searchable):
         self, vectors: npt.NDArray[np.float32], ids: list[str], metadata: list[bytes], replace: bool, n_threads: int
     ) -> None:
         n, lock = len(ids), self.lock
+        self._graph_for(vectors.shape[1]).touch(n)
         with lock.write:
             graph = self._decide(vectors.shape[1])
             first = graph.append(vectors)

@@ -355,3 +355,25 @@ def test_searches_beside_linking_find_every_row_that_was_linked() -> None:
     assert len(misses) <= n_searches // 100
     assert graph.fault() == ""
     assert all(i in found(graph, rows[i], 3, 40) for i in range(2000, 6000, 37))
+
+
+@pytest.mark.parametrize("dim", [3, 128])
+def test_bringing_pages_in_changes_nothing(dim: int) -> None:
+    rows = clusters(5000, dim, 5)
+    plain, touched = build(rows[:100], threads=1), build(rows[:100], threads=1)
+    for start in range(100, 5000, 700):
+        extend(plain, rows[start : start + 700])
+        touched.touch(1)
+        touched.reserve(700)
+        touched.touch(700)
+        touched.touch(10_000_000)  # as far as there is room
+        touched.link(
+            touched.append(touched.vectors.prepare_rows(rows[start : start + 700])[0]),
+            len(rows[start : start + 700]),
+            1,
+        )
+
+    slots = np.arange(5000, dtype=np.uint32)
+    assert np.array_equal(touched.vectors.get(slots), plain.vectors.get(slots))
+    assert links(touched) == links(plain)
+    Graph(Vectors(dim, "dot"), 16, 100, 1).touch(5)
