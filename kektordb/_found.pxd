@@ -7,24 +7,27 @@ from kektordb._strings cimport Blobs, StringMap
 
 
 cdef class Found:
-    cdef readonly object distances
     cdef readonly bint _is_product  # whether scores are those of the metric "dot"
     cdef readonly object _vectors  # float32 (n, dim); None when they were not asked for
     cdef readonly object _store  # that decodes the rows of metadata; None when they were not asked for
-    cdef list texts  # the ids, once somebody has asked for them
+    cdef list texts  # the ids, and
+    cdef object numbers  # the distances, once somebody has asked for them
     cdef Py_ssize_t n
     cdef size_t* bounds
 
     cdef str _id(self, Py_ssize_t i)
-    # Copies the texts of `n` slots; `rows` may be None.
-    cdef int fill(self, StringMap ids, Blobs rows, const uint32_t* slots, Py_ssize_t n) except -1
+    cdef const float* _values(self) noexcept nogil
+    # Copies the texts of `n` slots and their distances; `rows` may be None.
+    cdef int fill(self, StringMap ids, Blobs rows, const uint32_t* slots, const float* distances,
+                  Py_ssize_t n) except -1
 
 
 # Both need the lock under which the slots were found, and make instances of `kind`, a subclass of Found. Each slot has
 # its id in `ids`; where it has no row of metadata in `rows`, its metadata is {}. `rows` and `store` may be None, both.
-# Slots uint32 (n,), distances float32 (n,) (kept), vectors float32 (n, dim) or None.
-cdef Found collect(kind, StringMap ids, Blobs rows, store, slots, distances, bint is_product, vectors)
+# Vectors are float32 (n, dim) or None.
+cdef Found collect(kind, StringMap ids, Blobs rows, store, const uint32_t* slots, const float* distances, Py_ssize_t n,
+                   bint is_product, vectors)
 
 # The results of many searches, without vectors: (n, k) each, of which counts[i] are filled in row i.
-cdef list collect_many(kind, StringMap ids, Blobs rows, store, const uint32_t[:, ::1] slots, distances,
-                       const int64_t[::1] counts, bint is_product)
+cdef list collect_many(kind, StringMap ids, Blobs rows, store, const uint32_t[:, ::1] slots,
+                       const float[:, ::1] distances, const int64_t[::1] counts, bint is_product)

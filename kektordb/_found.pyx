@@ -1,10 +1,10 @@
 """What of the found items is copied while the lock is held, so that it can be decoded after?
 
 One block for each search, whatever happens to its items meanwhile: ``bounds`` (offsets of the texts in the block, one
-more than there are texts), then the texts: the ids, and after them the rows of metadata, if they were asked for.
+more than there are texts), then the distances, then the texts: the ids, and after them the rows of metadata, if they
+were asked for.
 """
 
-from cpython.buffer cimport PyBUF_SIMPLE, Py_buffer, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from cpython.unicode cimport PyUnicode_DecodeUTF8
@@ -13,6 +13,8 @@ from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memcpy
 
 from kektordb._strings cimport Blobs, StringMap
+
+import numpy as np
 
 cdef extern from *:
     """
@@ -26,12 +28,7 @@ cdef extern from *:
 
 
 cdef class Found:
-    """The found items of one search, nearest first. Made by `collect`.
-
-    Attributes
-    ----------
-    distances : float32 (n,)
-    """
+    """The found items of one search, nearest first. Made by `collect`."""
 
     def __dealloc__(self):
         PyMem_Free(self.bounds)
@@ -48,6 +45,25 @@ cdef class Found:
             self.texts = [self._id(i) for i in range(self.n)]
         return self.texts
 
+    @property
+    def distances(self):
+        """The distances of the items, float32 (n,)."""
+        cdef float[::1] target
+        if self.numbers is None:
+            numbers = np.empty(self.n, np.float32)
+            if self.n:
+                target = numbers
+                memcpy(&target[0], self._values(), self.n * sizeof(float))
+            self.numbers = numbers
+        return self.numbers
+
+    cdef const float* _values(self) noexcept nogil:
+        # After the bounds, of which the first says where the texts begin.
+        return <const float*>(<const char*>self.bounds + self.bounds[0]) - self.n
+
+    def _distance(self, Py_ssize_t i):
+        return self._values()[i]
+
     cdef str _id(self, Py_ssize_t i):
         return PyUnicode_DecodeUTF8(
             <const char*>self.bounds + self.bounds[i], <Py_ssize_t>(self.bounds[i + 1] - self.bounds[i]), NULL
@@ -62,10 +78,11 @@ cdef class Found:
             <const char*>self.bounds + self.bounds[i], <Py_ssize_t>(self.bounds[i + 1] - self.bounds[i])
         ))
 
-    cdef int fill(self, StringMap ids, Blobs rows, const uint32_t* slots, Py_ssize_t n) except -1:
-        """Copy the texts of `n` slots; `rows` may be None. The collection's lock is held."""
+    cdef int fill(self, StringMap ids, Blobs rows, const uint32_t* slots, const float* distances,
+                  Py_ssize_t n) except -1:
+        """Copy the texts of `n` slots and their distances; `rows` may be None. The collection's lock is held."""
         cdef Py_ssize_t n_texts = n if rows is None else 2 * n
-        cdef size_t total = <size_t>(n_texts + 1) * sizeof(size_t)
+        cdef size_t first = <size_t>(n_texts + 1) * sizeof(size_t) + <size_t>n * sizeof(float), total = first
         cdef size_t* bounds
         # Each step waits for memory, so all items take it together: offsets, texts, copies.
         _touch_starts(ids.blobs, slots, n)
@@ -80,7 +97,8 @@ cdef class Found:
         bounds = <size_t*>PyMem_Malloc(total)
         if bounds == NULL:
             raise MemoryError("no memory for the results of a search")
-        bounds[0] = <size_t>(n_texts + 1) * sizeof(size_t)
+        bounds[0] = first
+        memcpy(bounds + n_texts + 1, distances, n * sizeof(float))
         _copy(ids.blobs, slots, n, bounds, bounds)
         if rows is not None:
             _copy(rows, slots, n, bounds, bounds + n)
@@ -89,36 +107,23 @@ cdef class Found:
         return 0
 
 
-cdef Found collect(kind, StringMap ids, Blobs rows, store, slots, distances, bint is_product, vectors):
+cdef Found collect(kind, StringMap ids, Blobs rows, store, const uint32_t* slots, const float* distances, Py_ssize_t n,
+                   bint is_product, vectors):
     cdef Found found = kind()
-    cdef Py_buffer view
-    PyObject_GetBuffer(slots, &view, PyBUF_SIMPLE)
-    try:
-        if view.itemsize != sizeof(uint32_t):
-            raise ValueError("expected slots of 32 bits")
-        found.fill(ids, rows, <const uint32_t*>view.buf, view.len // <Py_ssize_t>sizeof(uint32_t))
-    finally:
-        PyBuffer_Release(&view)
-    found.distances = distances
+    found.fill(ids, rows, slots, distances, n)
     found._is_product = is_product
     found._store = store
     found._vectors = vectors
     return found
 
 
-cdef list collect_many(kind, StringMap ids, Blobs rows, store, const uint32_t[:, ::1] slots, distances,
-                       const int64_t[::1] counts, bint is_product):
-    cdef Py_ssize_t i
-    cdef Py_ssize_t k = slots.shape[1]
-    cdef Found found
+cdef list collect_many(kind, StringMap ids, Blobs rows, store, const uint32_t[:, ::1] slots,
+                       const float[:, ::1] distances, const int64_t[::1] counts, bint is_product):
+    cdef Py_ssize_t i, k = slots.shape[1]
     cdef list all_found = []
     for i in range(slots.shape[0]):
-        found = kind()
-        found.fill(ids, rows, &slots[i, 0] if k else NULL, counts[i])
-        found.distances = distances[i] if counts[i] == k else distances[i, :counts[i]]
-        found._is_product = is_product
-        found._store = store
-        all_found.append(found)
+        all_found.append(collect(kind, ids, rows, store, &slots[i, 0] if k else NULL, &distances[i, 0] if k else NULL,
+                                 counts[i], is_product, None))
     return all_found
 
 

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint8_t, uint64_t
 
+from kektordb._bitmap cimport Bitmap
 from kektordb._codes cimport Codes
 from kektordb._memory cimport Region
 from kektordb._types cimport slot_t, word_t
@@ -23,5 +24,9 @@ cdef class Graph:
     cdef int point(self) except -1
     cdef Scratch* take(self, Py_ssize_t n_pool) noexcept nogil
     cdef void give(self, Scratch* scratch) noexcept nogil
+    # Finds the `k` nearest of the allowed rows (None: all), at least `ef` candidates wide, and returns how many it has
+    # written; -1 for a query that holds NaN or Inf or is too long. Releases the GIL.
+    cdef Py_ssize_t find(self, const float* query, Py_ssize_t k, Py_ssize_t ef, Bitmap allowed, Py_ssize_t n_allowed,
+                         slot_t* slots, float* distances) except -2
     cdef void _search_row(self, Scratch* s, const float* query, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
                           Py_ssize_t n_allowed, slot_t* slots, float* distances, long long* count) noexcept nogil

@@ -20,7 +20,7 @@ from libc.string cimport memcpy, memset
 from kektordb._bitmap cimport Bitmap
 from kektordb._codes cimport TRAIN_ROWS, Codes
 from kektordb._distance cimport active_kernels
-from kektordb._find cimport find, pool_size
+from kektordb._find cimport find as find_rows, pool_size
 from kektordb._insert cimport COW_SHIFT, N_LOCKS, cow_copy, draw_level, insert
 from kektordb._memory cimport Region
 from kektordb._types cimport NO_SLOT, slot_t, word_t
@@ -306,37 +306,38 @@ cdef class Graph:
             Nearest first, ties by slot; ``n = min(k, allowed rows)``. Both None when the query holds NaN or Inf or is
             too long for float32 distances.
         """
-        cdef Py_ssize_t found, n_pool, i
-        cdef Scratch* s
-        cdef bint good
-        cdef const word_t* words = NULL if allowed is None else allowed.words
+        cdef Py_ssize_t found
         if n_allowed < 0:
             n_allowed = self.core.n if allowed is None else allowed.count()
+        if query.shape[0] != self.core.dim:
+            raise ValueError(f"expected {self.core.dim} dimensions, got {query.shape[0]}")
+        # One more than there may be: an address is taken of the first.
+        slots = np.empty(min(k, n_allowed) + 1, dtype=np.uint32)
+        distances = np.empty(min(k, n_allowed) + 1, dtype=np.float32)
+        cdef slot_t[::1] slots_view = slots
+        cdef float[::1] distances_view = distances
+        found = self.find(&query[0], k, ef, allowed, n_allowed, &slots_view[0], &distances_view[0])
+        if found < 0:
+            return None, None
+        return slots[:found], distances[:found]
+
+    cdef Py_ssize_t find(self, const float* query, Py_ssize_t k, Py_ssize_t ef, Bitmap allowed, Py_ssize_t n_allowed,
+                         slot_t* slots, float* distances) except -2:
+        cdef Py_ssize_t n_pool
+        cdef long long found = -1
+        cdef Scratch* s
+        cdef const word_t* words = NULL if allowed is None else allowed.words
         k = min(k, n_allowed)
         ef = min(max(ef, k, 1), max(self.core.n, 1))
         n_pool = pool_size(self.core.n, k, ef, n_allowed)
         with nogil:
             s = self.take(n_pool)
-            found = 0
-            good = False
             if s != NULL:
-                good = self.vectors.prepare(&query[0], s.query)
-                if good:
-                    found = find(&self.core, s, k, ef, words, n_allowed)
+                self._search_row(s, query, k, ef, words, n_allowed, slots, distances, &found)
+                self.give(s)
         if s == NULL:
             raise MemoryError("no memory to search")
-        if not good:
-            self.give(s)
-            return None, None
-        slots = np.empty(found, dtype=np.uint32)
-        distances = np.empty(found, dtype=np.float32)
-        cdef slot_t[::1] slots_view = slots
-        cdef float[::1] distances_view = distances
-        for i in range(found):
-            slots_view[i] = slot_of(s.pool[i])
-            distances_view[i] = self.vectors.distance(key_of(s.pool[i]))
-        self.give(s)
-        return slots, distances
+        return found
 
     def search_batch(self, const float[:, ::1] queries, Py_ssize_t k, Py_ssize_t ef, int n_threads,
                      Bitmap allowed=None):
@@ -388,7 +389,7 @@ cdef class Graph:
         cdef Py_ssize_t i, found
         count[0] = -1
         if self.vectors.prepare(query, s.query):
-            found = find(&self.core, s, k, ef, words, n_allowed)
+            found = find_rows(&self.core, s, k, ef, words, n_allowed)
             for i in range(found):
                 slots[i] = slot_of(s.pool[i])
                 distances[i] = self.vectors.distance(key_of(s.pool[i]))

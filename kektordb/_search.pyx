@@ -11,18 +11,24 @@ from cpython.buffer cimport (
     PyBuffer_Release,
     PyObject_GetBuffer,
 )
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stddef cimport size_t
 
 from kektordb._bitmap cimport Bitmap
 from kektordb._found cimport collect, collect_many
+from kektordb._hnsw cimport Graph
 from kektordb._rwlock cimport LockState, RWLock
 from kektordb._strings cimport Blobs, StringMap
+from kektordb._types cimport slot_t
 
 import numpy as np
 
 from kektordb.errors import VectorError
 from kektordb.query import compile_filter
 from kektordb.results import Results
+
+cdef enum:
+    FEW = 256       # results for which the stack has room
 
 cdef object _array = np.ndarray
 
@@ -68,7 +74,7 @@ cdef class Searchable:
     """
 
     cdef public RWLock lock
-    cdef public object graph
+    cdef public Graph graph
     cdef public Py_ssize_t dim
     cdef public StringMap ids
     cdef public object metadata
@@ -107,15 +113,43 @@ cdef class Searchable:
                 state.wait_read()
         try:
             if self.graph is None:
-                return self._collect(np.empty(0, np.uint32), np.empty(0, np.float32), ())
+                return self._nothing()
             self._check_dim(len(query))
             allowed, n_allowed = self._allowed(plan, params)
-            slots, distances = self.graph.search(query, k, ef, allowed, n_allowed)
-            if slots is None:
-                raise VectorError(self.refused("the query"))
-            return self._collect(slots, distances, wanted)
+            return self._find(query, k, ef, allowed, n_allowed, wanted)
         finally:
             state.end_read()
+
+    cdef object _find(self, query, Py_ssize_t k, Py_ssize_t ef, Bitmap allowed, Py_ssize_t n_allowed, wanted):
+        """Search the graph and collect what was found; the read lock is held."""
+        cdef Py_buffer view
+        cdef slot_t few_slots[FEW]
+        cdef float few_distances[FEW]
+        cdef slot_t* slots = few_slots
+        cdef float* distances = few_distances
+        cdef Py_ssize_t found
+        k = min(k, n_allowed)
+        if k > FEW:
+            # Room for both in one block.
+            slots = <slot_t*>PyMem_Malloc(k * (sizeof(slot_t) + sizeof(float)))
+            if slots == NULL:
+                raise MemoryError("no memory for the results of a search")
+            distances = <float*>(slots + k)
+        try:
+            PyObject_GetBuffer(query, &view, PyBUF_C_CONTIGUOUS)
+            try:
+                found = self.graph.find(<const float*>view.buf, k, ef, allowed, n_allowed, slots, distances)
+            finally:
+                PyBuffer_Release(&view)
+            if found < 0:
+                raise VectorError(self.refused("the query"))
+            return self._collect(slots, distances, found, wanted)
+        finally:
+            if slots != few_slots:
+                PyMem_Free(slots)
+
+    cdef object _nothing(self):
+        return collect(Results, self.ids, None, None, NULL, NULL, 0, self.is_product, None)
 
     def search_batch(self, queries, k, ef, filter, params, wanted, n_threads):
         """Find the `k` nearest items of each query, on `n_threads` threads; see `search`. Returns list of Results."""
@@ -123,7 +157,7 @@ cdef class Searchable:
         plan = None if filter is None else compile_filter(filter)
         with self.lock.read:
             if self.graph is None:
-                return [self._collect(np.empty(0, np.uint32), np.empty(0, np.float32), ()) for _ in queries]
+                return [self._nothing() for _ in queries]
             self._check_dim(queries.shape[1])
             allowed, _ = self._allowed(plan, params)
             slots, distances, counts = self.graph.search_batch(queries, k, ef, n_threads, allowed)
@@ -131,7 +165,7 @@ cdef class Searchable:
             if len(bad):
                 raise VectorError(self.refused(f"query {bad[0]}"))
             if "vector" in wanted:
-                return [self._collect(slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)]
+                return [self._collect_row(slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)]
             store = self.metadata if "metadata" in wanted else None
             if store is not None:
                 rows = store.rows
@@ -149,7 +183,13 @@ cdef class Searchable:
             raise VectorError(f"expected {self.dim} dimensions, got {dim}")
         return 0
 
-    cdef object _collect(self, slots, distances, wanted):
+    cdef object _collect_row(self, slots, distances, wanted):
+        cdef const slot_t[::1] slots_view = slots
+        cdef const float[::1] distances_view = distances
+        cdef Py_ssize_t n = slots_view.shape[0]
+        return self._collect(&slots_view[0], &distances_view[0], n, wanted) if n else self._nothing()
+
+    cdef object _collect(self, const slot_t* slots, const float* distances, Py_ssize_t n, wanted):
         """Turn slots into results; the read lock is held. Every slot is alive, and so has an id."""
         cdef Blobs rows = None
         store, vectors = None, None
@@ -157,5 +197,5 @@ cdef class Searchable:
             store = self.metadata
             rows = store.rows
         if "vector" in wanted:
-            vectors = self.graph.vectors.get(slots)
-        return collect(Results, self.ids, rows, store, slots, distances, self.is_product, vectors)
+            vectors = self.graph.vectors.get(np.array(<slot_t[:n]>slots) if n else np.empty(0, np.uint32))
+        return collect(Results, self.ids, rows, store, slots, distances, n, self.is_product, vectors)

@@ -85,7 +85,7 @@ class Results(Found, Sequence[Hit]):
         return map(self._hit, range(len(self)))
 
     def _hit(self, i: int) -> Hit:
-        distance = float(self.distances[i])
+        distance = self._distance(i)
         score = 0 - distance if self._is_product else 1 / (1 + distance)
         vector = None if self._vectors is None else self._vectors[i]
         return Hit(self.ids[i], score, distance, self._metadata(i), vector)
