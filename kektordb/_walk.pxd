@@ -104,9 +104,9 @@ cdef struct Watch:
 
 cdef struct Scratch:
     Scratch* next
-    uint16_t* visited           # epoch in which a slot was seen
+    uint8_t* visited            # epoch in which a slot was seen
     Py_ssize_t n_visited
-    uint16_t epoch
+    uint8_t epoch
     uint64_t* pool              # sorted: key << 32 | slot << 1 | expanded
     uint64_t* candidates
     Py_ssize_t n_pool
@@ -145,7 +145,7 @@ cdef inline int top_level(uint64_t top) noexcept nogil:
 cdef inline void new_epoch(Scratch* s) noexcept nogil:
     s.epoch += 1
     if s.epoch == 0:
-        memset(s.visited, 0, s.n_visited * sizeof(uint16_t))
+        memset(s.visited, 0, s.n_visited)
         s.epoch = 1
 
 

@@ -81,8 +81,8 @@ cdef Py_ssize_t search_level(const Core* g, const Space* space, Scratch* s, cons
     cdef uint64_t* pool = s.pool
     cdef uint64_t* found = s.candidates
     cdef uint64_t worst
-    cdef uint16_t* visited = s.visited
-    cdef uint16_t epoch = s.epoch
+    cdef uint8_t* visited = s.visited
+    cdef uint8_t epoch = s.epoch
     cdef slot_t* work = s.work
     cdef key_t* keys = s.keys
     cdef const slot_t* links
@@ -229,7 +229,7 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
 cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nogil:
     """Give scratch room for the rows of the graph and a pool of `n_pool`. Returns 0 when there is no memory."""
     cdef Py_ssize_t n, n_work = BEAM * g.m0
-    cdef uint16_t* visited
+    cdef uint8_t* visited
     cdef uint64_t* pool
     if s.work == NULL:
         n_work = CHUNK if n_work < CHUNK else n_work
@@ -246,7 +246,7 @@ cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nog
             return False
     if s.n_visited < g.n:
         n = g.n + g.n // 8 + 64
-        visited = <uint16_t*>calloc(n, sizeof(uint16_t))
+        visited = <uint8_t*>calloc(n, 1)
         if visited == NULL:
             return False
         free(s.visited)
