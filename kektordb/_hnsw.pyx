@@ -79,7 +79,8 @@ cdef class Graph:
     seed : int
         Of the levels. The same seed, order of insertion and one thread give the same graph.
     coded : bool
-        Walk on 8-bit codes once there are rows enough to choose their range: `train`.
+        Walk on 8-bit codes, where they are shorter than the rows, once there are rows enough to choose their range:
+        `train`.
     """
 
     def __cinit__(self, Vectors vectors, Py_ssize_t m, Py_ssize_t ef_construction, uint64_t seed, bint coded=True):
@@ -96,7 +97,6 @@ cdef class Graph:
         self.core.m0 = 2 * m
         self.core.width = (2 * m + LINE_SLOTS - 1) // LINE_SLOTS * LINE_SLOTS
         self.core.ef_construction = ef_construction
-        self.wants_codes = coded
         self.core.exact.many = vectors.many
         self.core.exact.d = vectors.stride
         self.core.exact.row_bytes = vectors.stride * vectors.item_bytes
@@ -104,6 +104,8 @@ cdef class Graph:
         self.core.product = vectors.metric_is_dot
         self.core.codes.many = active_kernels().u8_ip if vectors.metric_is_dot else active_kernels().u8_l2
         self.core.codes.d = self.core.codes.row_bytes = (vectors.dim + 63) // 64 * 64
+        # Codes that take as many cache lines as the rows themselves would only be less exact.
+        self.wants_codes = coded and self.core.codes.row_bytes < self.core.exact.row_bytes
         self.core.dim = vectors.dim
         self.core.encode = active_kernels().encode
         self.core.widen = active_kernels().widen
