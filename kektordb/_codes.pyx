@@ -31,6 +31,8 @@ cdef double MIN_UNIT = 1e-37
 # The range no longer fits when codes err so much more than they did, and there are so many more rows.
 cdef double DRIFT = 2
 cdef double GROWTH = 1.25
+# One row in seven that lies far outside tells of other data, a few do not: so many times the error is all that counts.
+cdef double OUTLIER = 8
 
 
 cdef class Codes:
@@ -105,6 +107,7 @@ cdef class Codes:
         cdef Py_ssize_t i, j
         cdef const float* row
         cdef double error, square, per_unit = 1 / self.unit
+        cdef double most = OUTLIER * max(self.trained_error, self.vectors.dim / 12.)
         for i in range(first, stop):
             row = self.vectors.row(i, buffer)
             error = self.kernels.encode(row, self.vectors.dim, <float>self.low, <float>per_unit,
@@ -118,7 +121,7 @@ cdef class Codes:
                     square += <double>row[j] * row[j]
                 self.total_square += square * per_unit * per_unit
             self.n_recent += 1
-            self.recent_error += error
+            self.recent_error += error if error < most else most
             if self.n_recent == RECENT:
                 self.last_error = self.recent_error / RECENT
                 self.n_recent = 0

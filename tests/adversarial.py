@@ -77,7 +77,7 @@ def few_near_duplicates(rng: Rng, n: int) -> tuple[str, Doubles, Doubles]:
 
 def nested_scales(rng: Rng, n: int) -> tuple[str, Doubles, Doubles]:
     """Lengths over five orders of magnitude: the nearer to zero, the less one unit of a code can tell."""
-    both = rng.normal(size=(n + N_QUERIES, 16)) * 10 ** rng.uniform(-5, 0, size=(n + N_QUERIES, 1))
+    both = rng.normal(size=(n + N_QUERIES, 40)) * 10 ** rng.uniform(-5, 0, size=(n + N_QUERIES, 1))
     return "euclidean", both[:n], both[n:]
 
 

@@ -47,7 +47,7 @@ def codes_of(codes: Codes, n: int) -> npt.NDArray[np.uint8]:
     return np.array([codes.get(i) for i in range(n)])
 
 
-def grown(metric: str = "euclidean", traversal: str = "codes", precision: str = "float32", dim: int = 24) -> Graph:
+def grown(metric: str = "euclidean", traversal: str = "codes", precision: str = "float32", dim: int = 40) -> Graph:
     return Graph(Vectors(dim, metric, precision), 16, 100, 1, traversal == "codes")
 
 
@@ -101,8 +101,8 @@ def test_for_products_the_range_lies_around_zero() -> None:
 @pytest.mark.parametrize("value", [0, -3, 1e-30, 1e18])
 @pytest.mark.parametrize("metric", METRICS)
 def test_data_without_any_range_has_codes_and_is_found(metric: str, value: float) -> None:
-    graph = grown(metric, dim=4)
-    rows = np.full((2000, 4), value, np.float32)
+    graph = grown(metric, dim=36)
+    rows = np.full((2000, 36), value, np.float32)
     adversarial.extend(graph, rows)
 
     slots, found = graph.search(rows[0], 10, 20)
@@ -116,7 +116,7 @@ def test_data_without_any_range_has_codes_and_is_found(metric: str, value: float
 @pytest.mark.parametrize("scale", [1e-30, 1e-15, 1e-6, 1e6, 1e17])
 @pytest.mark.parametrize("metric", METRICS)
 def test_the_scale_of_the_data_does_not_matter(metric: str, scale: float) -> None:
-    rows, queries = clusters(2500, 24, 3), clusters(20, 24, 4)
+    rows, queries = clusters(2500, 40, 3), clusters(20, 40, 4)
     graph = grown(metric)
     adversarial.extend(graph, rows * np.float32(scale))
     answers = [graph.search(query * np.float32(scale), 10, 100) for query in queries]
@@ -135,7 +135,7 @@ def test_the_scale_of_the_data_does_not_matter(metric: str, scale: float) -> Non
 
 def test_codes_begin_with_enough_rows() -> None:
     graph = grown()
-    rows = clusters(TRAIN_FROM, 24, 3)
+    rows = clusters(TRAIN_FROM, 40, 3)
     prepared, _ = graph.vectors.prepare_rows(rows)
     for i in range(TRAIN_FROM):
         graph.reserve(1)
@@ -144,13 +144,23 @@ def test_codes_begin_with_enough_rows() -> None:
         assert (graph.codes is None) == (i + 1 < TRAIN_FROM)
 
     assert graph.fault() == ""
-    for q in clusters(20, 24, 4):
+    for q in clusters(20, 40, 4):
         assert recall(graph.search(q, 10, 50)[0].tolist(), nearest("euclidean", rows, q, 10)) >= 0.9
+
+
+@pytest.mark.parametrize(("precision", "dim"), [("float32", 16), ("float16", 32)])
+def test_rows_that_are_as_short_as_codes_have_none(precision: str, dim: int) -> None:
+    short, long = grown(precision=precision, dim=dim), grown(precision=precision, dim=dim + 1)
+    for graph in short, long:
+        adversarial.extend(graph, clusters(1500, graph.vectors.dim, 3))
+
+    assert short.codes is None
+    assert long.codes is not None
 
 
 def test_a_float32_traversal_has_no_codes() -> None:
     graph = grown(traversal="float32")
-    adversarial.extend(graph, clusters(1500, 24, 3))
+    adversarial.extend(graph, clusters(1500, 40, 3))
 
     assert graph.train() is None
     assert graph.codes is None
@@ -159,13 +169,13 @@ def test_a_float32_traversal_has_no_codes() -> None:
 @pytest.mark.parametrize("step", [1, 7, 100, 256, 1000])
 def test_the_range_follows_the_data_however_they_come_in(step: int) -> None:
     """The share of clipped components grows; that has to be seen within some hundred rows."""
-    graph = grown(dim=6)
+    graph = grown(dim=36)
     rng = np.random.default_rng(1)
-    first = rng.normal(size=(1000, 6)).astype(np.float32)
+    first = rng.normal(size=(1000, 36)).astype(np.float32)
     adversarial.extend(graph, first)
     adversarial.extend(graph, first[:50])
     before = graph.codes
-    rows = (100 * rng.normal(size=(2000, 6))).astype(np.float32)
+    rows = (100 * rng.normal(size=(2000, 36))).astype(np.float32)
 
     for start in range(0, 2000, step):
         adversarial.extend(graph, rows[start : start + step])
@@ -180,10 +190,10 @@ def test_the_range_follows_the_data_however_they_come_in(step: int) -> None:
 
 
 def test_new_codes_change_no_result() -> None:
-    graph = grown(dim=6)
+    graph = grown(dim=36)
     rng = np.random.default_rng(1)
-    rows = np.concatenate([rng.normal(size=(2000, 6)), 30 * rng.normal(size=(1400, 6))]).astype(np.float32)
-    queries = np.concatenate([rng.normal(size=(20, 6)), 30 * rng.normal(size=(20, 6))]).astype(np.float32)
+    rows = np.concatenate([rng.normal(size=(2000, 36)), 30 * rng.normal(size=(1400, 36))]).astype(np.float32)
+    queries = np.concatenate([rng.normal(size=(20, 36)), 30 * rng.normal(size=(20, 36))]).astype(np.float32)
     adversarial.extend(graph, rows[:2000])
     prepared, _ = graph.vectors.prepare_rows(rows[2000:])
     graph.reserve(1400)
@@ -207,7 +217,7 @@ def test_new_codes_change_no_result() -> None:
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_range_that_fits_is_kept(metric: str) -> None:
     graph = grown(metric)
-    rows = clusters(8000, 24, 3)
+    rows = clusters(8000, 40, 3)
     adversarial.extend(graph, rows[:1000])
     first = graph.codes
 
@@ -220,7 +230,7 @@ def test_a_range_that_fits_is_kept(metric: str) -> None:
 def test_rows_are_searched_whether_they_came_before_or_after_their_codes() -> None:
     """New codes cover rows that are there, and the memory that was reserved for others."""
     graph = grown()
-    rows = clusters(3000, 24, 3)
+    rows = clusters(3000, 40, 3)
     prepared, _ = graph.vectors.prepare_rows(rows)
     graph.reserve(3000)
     for start, stop in [(0, 900), (900, 1700), (1700, 3000)]:
@@ -276,13 +286,13 @@ def test_distances_are_those_of_the_stored_precision_and_nearly_all_rows_are_fou
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_query_finds_the_same_from_any_address(metric: str, precision: str) -> None:
-    rows = clusters(3000, 33, 3)
-    graph = grown(metric, precision=precision, dim=33)
+    rows = clusters(3000, 37, 3)
+    graph = grown(metric, precision=precision, dim=37)
     adversarial.extend(graph, rows)
-    room = np.zeros(33 * 4 + 64, np.uint8)
+    room = np.zeros(37 * 4 + 64, np.uint8)
 
     for offset in (4, 12, 20, 60):
-        query = room[offset : offset + 33 * 4].view(np.float32)
+        query = room[offset : offset + 37 * 4].view(np.float32)
         query[:] = rows[5]
         slots, values = graph.search(query, 10, 30)
         batch_slots, batch_values, _ = graph.search_batch(query[None, :], 10, 30, 1)
@@ -370,7 +380,7 @@ def answers(index: kektordb.Index, queries: Floats) -> list[tuple[list[str], lis
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("metric", METRICS)
 def test_a_saved_database_searches_as_before(metric: str, precision: str, traversal: str, tmp_path: Path) -> None:
-    rows, queries = clusters(2500, 24, 3), clusters(15, 24, 4)
+    rows, queries = clusters(2500, 40, 3), clusters(15, 40, 4)
     with kektordb.open(tmp_path / "db", n_threads=1) as db:
         index = db.create_index("i", metric=metric, precision=precision, traversal=traversal)
         index.add_batch([str(i) for i in range(2500)], rows)
@@ -388,7 +398,7 @@ def test_a_saved_database_searches_as_before(metric: str, precision: str, traver
 def test_codes_are_not_saved() -> None:
     graphs = [grown(traversal=traversal) for traversal in TRAVERSALS]
     for graph in graphs:
-        adversarial.extend(graph, clusters(1500, 24, 3))
+        adversarial.extend(graph, clusters(1500, 40, 3))
 
     sizes = [{s.name: s.n_bytes for s in graph.freeze()} for graph in graphs]
 
@@ -397,7 +407,7 @@ def test_codes_are_not_saved() -> None:
 
 
 def test_the_range_is_saved_and_goes_on_following_the_data(tmp_path: Path) -> None:
-    rows = clusters(1500, 24, 3)
+    rows = clusters(1500, 40, 3)
     with kektordb.open(tmp_path / "db", n_threads=1) as db:
         index = db.create_index("i", metric="euclidean")
         index.add_batch([f"a{i}" for i in range(1500)], rows)
@@ -415,7 +425,7 @@ def test_the_range_is_saved_and_goes_on_following_the_data(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_a_log_makes_the_same_index_again(precision: str, tmp_path: Path) -> None:
-    rows, queries = clusters(1800, 24, 3), clusters(15, 24, 4)
+    rows, queries = clusters(1800, 40, 3), clusters(15, 40, 4)
     with kektordb.open(tmp_path / "db", n_threads=1) as db:
         index = db.create_index("i", metric="euclidean", precision=precision)
         for i in range(1200):
