@@ -8,6 +8,8 @@ Codes are for walking only. What a search returns was compared in the precision 
 are never saved: they are made again from the rows.
 """
 
+from libc.string cimport memset
+
 from kektordb._distance cimport active_kernels
 from kektordb._memory cimport Region
 from kektordb._vectors cimport Vectors
@@ -33,6 +35,13 @@ cdef double DRIFT = 2
 cdef double GROWTH = 1.25
 # One row in seven that lies far outside tells of other data, a few do not: so many times the error is all that counts.
 cdef double OUTLIER = 8
+
+
+cdef inline bint is_zero(const float* row, Py_ssize_t d) noexcept nogil:
+    cdef Py_ssize_t j = 0
+    while j < d and row[j] == 0:
+        j += 1
+    return j == d
 
 
 cdef class Codes:
@@ -103,15 +112,24 @@ cdef class Codes:
         return 0
 
     cdef void encode(self, Py_ssize_t first, Py_ssize_t stop, float* buffer) noexcept nogil:
-        """Encode rows into reserved room; `first` is where it stopped the last time."""
+        """Encode rows into reserved room; `first` is where it stopped the last time.
+
+        For cosine a zero row is far from all others, but as a point it lies among them, nearer than most. So its codes
+        are those of a far corner.
+        """
         cdef Py_ssize_t i, j
         cdef const float* row
         cdef double error, square, per_unit = 1 / self.unit
         cdef double most = OUTLIER * max(self.trained_error, self.vectors.dim / 12.)
         for i in range(first, stop):
             row = self.vectors.row(i, buffer)
-            error = self.kernels.encode(row, self.vectors.dim, <float>self.low, <float>per_unit,
-                                        self.rows + i * self.stride)
+            if self.vectors.normalise and is_zero(row, self.vectors.dim):
+                memset(self.rows + i * self.stride, 255 if self.low + 127.5 * self.unit >= 0 else 0, self.vectors.dim)
+                error = self.trained_error
+                self.n_zero += 1
+            else:
+                error = self.kernels.encode(row, self.vectors.dim, <float>self.low, <float>per_unit,
+                                            self.rows + i * self.stride)
             if not error < MAX_ERROR:
                 error = MAX_ERROR
             self.total_error += error

@@ -38,6 +38,7 @@ cdef enum:
     SEEDS = 8                   # of these, that a second walk starts from
     SCAN_KEPT = 128             # candidates of a scan of codes, at least
     SCAN_EXACT = 512            # rows up to which a scan does without codes
+    ZERO = 0x80000000u          # key of a zero row, whose codes say nothing, for cosine
 
 cdef uint64_t EMPTY = <uint64_t>-1
 
@@ -194,7 +195,8 @@ cdef Py_ssize_t scan(const Core* g, Scratch* s, Py_ssize_t k, const word_t* word
             near = min(n, max(near, 2 * k, LEAST_RERANKED))
             select_smallest(s.pool, n, near)
             rekey(&g.exact, s, s.query, near)
-            return k
+            if not g.n_zero or key_of(s.pool[k - 1]) <= ZERO or n == n_allowed:
+                return k
     n = scan_rows(g, &g.exact, s, s.query, k, words)
     sort_entries(s.pool, n)
     return n
@@ -283,6 +285,8 @@ cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize
     cdef Py_ssize_t depth = max(2 * k, LEAST_RERANKED, near)
     cdef double first = key_of(s.pool[0]), last = key_of(s.pool[n - 1])
     rekey(&g.exact, s, s.query, depth if depth < n else n)
+    if g.n_zero and key_of(s.pool[k - 1]) > ZERO:
+        return False
     return n >= n_allowed or (near < n and (g.product or last >= SPREAD * first))
 
 

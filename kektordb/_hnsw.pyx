@@ -192,6 +192,7 @@ cdef class Graph:
             self.core.low = <float>self.codes.low
             self.core.per_unit = <float>(1 / self.codes.unit)
             self.core.code_error = self.codes.mean_error()
+            self.core.n_zero = self.codes.n_zero
             self.core.code_square = self.codes.total_square / self.codes.n if self.codes.n else 0
             self.core.coded = True
         self.core.links = <slot_t*>self.links.data

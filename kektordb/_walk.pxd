@@ -69,6 +69,7 @@ cdef struct Core:
     Space codes
     bint coded                  # there are codes, and walks use them
     bint product                # keys of codes are products, not distances
+    Py_ssize_t n_zero           # rows whose codes say nothing: zero rows, for cosine
     float low, per_unit         # code = round((component - low) * per_unit)
     double code_error           # mean squared error of a row, in units of a code
     double code_square          # mean squared length of a row, likewise; known for products only
