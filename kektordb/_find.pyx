@@ -7,8 +7,9 @@ rows apart, or where a walk seems to have ended in a wrong cluster, the graph is
 """
 
 from libc.math cimport fabs, sqrt
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
+from kektordb._distance cimport distance_of_key
 from kektordb._types cimport key_t, slot_t, word_t
 from kektordb._walk cimport (
     CHUNK,
@@ -63,6 +64,7 @@ cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
     cdef Py_ssize_t j
     cdef float low = g.low, per_unit = g.per_unit, longest = 0, x
     cdef double square = 0
+    cdef int64_t total = 0
     if g.product:
         # A product keeps its order whatever the length of the query: its codes take a range of their own.
         for j in range(g.dim):
@@ -74,9 +76,24 @@ cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
             square += (<double>s.query[j] * per_unit) ** 2
     s.code_error = g.encode(s.query, g.dim, low, per_unit, s.code)
     s.code_square = square
+    if g.product:
+        for j in range(g.dim):
+            total += s.code[j]
+        s.code_zero = 2147483648. - 128. * (total - 128 * g.dim)
+        s.code_scale = <double>per_unit * g.per_unit
 
 
-cdef double margin(const Core* g, const Scratch* s, key_t key) noexcept nogil:
+cdef double as_code_key(const Core* g, const Scratch* s, key_t key) noexcept nogil:
+    """Turn a key of the stored precision into the key that the codes of such a row should have."""
+    cdef double value = distance_of_key(key)
+    if g.product:
+        return s.code_zero + value * s.code_scale
+    if g.cosine:
+        value = 2 + 2 * value
+    return value * g.per_unit * g.per_unit
+
+
+cdef double margin(const Core* g, const Scratch* s, double key) noexcept nogil:
     """How far beyond `key` another key may lie and be nearer all the same.
 
     The errors of components are taken as independent. For distances D with a mean squared error R of rows and of the
@@ -86,7 +103,7 @@ cdef double margin(const Core* g, const Scratch* s, key_t key) noexcept nogil:
     if g.product:
         return TIE * sqrt(2 * (s.code_square * g.code_error + g.code_square * s.code_error) / g.dim)
     error = g.code_error + (s.code_error if s.code_error > g.code_error else g.code_error)
-    return TIE * sqrt(2 * error / g.dim * (<double>key + error))
+    return TIE * sqrt(2 * error / g.dim * (key + error))
 
 
 cdef Py_ssize_t n_within(const uint64_t* pool, Py_ssize_t n, double limit) noexcept nogil:
@@ -182,20 +199,20 @@ cdef inline Py_ssize_t scan_pool(Py_ssize_t k) noexcept nogil:
 cdef Py_ssize_t scan(const Core* g, Scratch* s, Py_ssize_t k, const word_t* words, Py_ssize_t n_allowed) noexcept nogil:
     """Find the `k` nearest of all allowed rows. Returns how many."""
     cdef Py_ssize_t n, near = 0, i
-    cdef key_t key
-    cdef double limit
+    cdef double key, limit
     if g.coded and n_allowed > SCAN_EXACT and k < n_allowed:
         n = scan_rows(g, &g.codes, s, s.code, scan_pool(k), words)
         select_smallest(s.pool, n, k)
         key = key_of(s.pool[k - 1])
-        limit = <double>key + margin(g, s, key)
+        limit = key + margin(g, s, key)
         for i in range(n):
             near += <double>key_of(s.pool[i]) <= limit
         if near < n or n == n_allowed:
             near = min(n, max(near, 2 * k, LEAST_RERANKED))
             select_smallest(s.pool, n, near)
             rekey(&g.exact, s, s.query, near)
-            if not g.n_zero or key_of(s.pool[k - 1]) <= ZERO or n == n_allowed:
+            key = as_code_key(g, s, key_of(s.pool[k - 1]))
+            if n == n_allowed or (key <= limit and (not g.n_zero or key_of(s.pool[k - 1]) <= ZERO)):
                 return k
     n = scan_rows(g, &g.exact, s, s.query, k, words)
     sort_entries(s.pool, n)
@@ -283,8 +300,16 @@ cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize
     # With few candidates the last is always near the k-th: then it is the middle that must stand out.
     cdef Py_ssize_t near = n_undecided(g, s, n, k if ef >= 2 * k else (ef + 1) // 2)
     cdef Py_ssize_t depth = max(2 * k, LEAST_RERANKED, near)
-    cdef double first = key_of(s.pool[0]), last = key_of(s.pool[n - 1])
+    cdef double first = key_of(s.pool[0]), last = key_of(s.pool[n - 1]), key = key_of(s.pool[k - 1]), true
     rekey(&g.exact, s, s.query, depth if depth < n else n)
+    true = as_code_key(g, s, key_of(s.pool[k - 1]))
+    if true > key + margin(g, s, key):
+        # Codes have lied: those that were clipped look nearer than they are. What they had pushed back comes in.
+        near = 0
+        while near < n - depth and <double>key_of(s.pool[depth + near]) <= true + margin(g, s, true):
+            near += 1
+        near += depth
+        rekey(&g.exact, s, s.query, near if near < n else n)
     if g.n_zero and key_of(s.pool[k - 1]) > ZERO:
         return False
     return n >= n_allowed or (near < n and (g.product or last >= SPREAD * first))

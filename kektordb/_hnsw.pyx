@@ -102,6 +102,7 @@ cdef class Graph:
         self.core.exact.row_bytes = vectors.stride * vectors.item_bytes
         self.core.exact.halves = vectors.halves
         self.core.product = vectors.metric_is_dot
+        self.core.cosine = vectors.normalise
         self.core.codes.many = active_kernels().u8_ip if vectors.metric_is_dot else active_kernels().u8_l2
         self.core.codes.d = self.core.codes.row_bytes = (vectors.dim + 63) // 64 * 64
         # Codes that take as many cache lines as the rows themselves would only be less exact.

@@ -69,6 +69,7 @@ cdef struct Core:
     Space codes
     bint coded                  # there are codes, and walks use them
     bint product                # keys of codes are products, not distances
+    bint cosine                 # keys of rows are products, those of codes are distances
     Py_ssize_t n_zero           # rows whose codes say nothing: zero rows, for cosine
     float low, per_unit         # code = round((component - low) * per_unit)
     double code_error           # mean squared error of a row, in units of a code
@@ -120,6 +121,8 @@ cdef struct Scratch:
     uint8_t* code               # codes of the query, padded
     double code_error           # squared error of these codes
     double code_square          # squared length of these codes; known for products only
+    double code_zero            # the key of a product of zero,
+    double code_scale           # and by how much a key grows with a product
 
 
 cdef inline const Space* walked(const Core* g) noexcept nogil:
