@@ -20,6 +20,7 @@ cdef class Codes:
     cdef const Kernels* kernels
     cdef Py_ssize_t n
     cdef double total_error, total_square
+    cdef double longest                     # largest component, either way; known for products only
     cdef Py_ssize_t n_zero                  # rows without a direction, whose codes say nothing of their distances
     cdef Py_ssize_t n_recent
     cdef double recent_error

@@ -1,13 +1,14 @@
 """How does one byte stand for a component? Codes of the rows, on a scale that follows the data.
 
 One global range for all components: code c stands for ``low + c * unit``. It leaves out 0.01 % at either end, whose
-components are clipped: a few outliers would otherwise make all other codes coarse. For inner products the range lies
-around zero, so that 128 is zero and both sides of a product can be codes.
+components are clipped: a few outliers would otherwise make all other codes coarse. For inner products, whose largest
+belong to outliers, the range leaves out nothing, and lies around zero, so that 128 is zero and both sides can be codes.
 
 Codes are for walking only. What a search returns was compared in the precision in which rows are stored, and codes
 are never saved: they are made again from the rows.
 """
 
+from libc.math cimport fabs
 from libc.string cimport memset
 
 from kektordb._distance cimport active_kernels
@@ -33,6 +34,8 @@ cdef double MIN_UNIT = 1e-37
 # The range no longer fits when codes err so much more than they did, and there are so many more rows.
 cdef double DRIFT = 2
 cdef double GROWTH = 1.25
+# For products the longest rows are the answers, and none may be clipped by much.
+cdef double BEYOND = 1.25
 # One row in seven that lies far outside tells of other data, a few do not: so many times the error is all that counts.
 cdef double OUTLIER = 8
 
@@ -137,6 +140,7 @@ cdef class Codes:
                 square = 0
                 for j in range(self.vectors.dim):
                     square += <double>row[j] * row[j]
+                    self.longest = max(self.longest, fabs(row[j]))
                 self.total_square += square * per_unit * per_unit
             self.n_recent += 1
             self.recent_error += error if error < most else most
@@ -151,7 +155,9 @@ cdef class Codes:
 
     def drifted(self):
         """Tell whether the range should be chosen anew."""
-        return self.n >= GROWTH * self.n_trained and self.last_error > DRIFT * self.trained_error
+        if self.n < GROWTH * self.n_trained:
+            return False
+        return self.last_error > DRIFT * self.trained_error or self.longest > BEYOND * (self.low + 255 * self.unit)
 
     def meta(self):
         """Return what `Codes` takes besides the vectors."""
@@ -162,16 +168,15 @@ cdef class Codes:
         return np.frombuffer(self.rows[slot * self.stride:slot * self.stride + self.vectors.dim], np.uint8)
 
 
-def _range(values, symmetric):
-    """Return the ends of a range that leaves out the tails."""
+def _range(values, product):
+    """Return the ends of a range: around zero for products, or else one that leaves out the tails."""
     cdef Py_ssize_t last = len(values) - 1, at = <Py_ssize_t>(TAIL * last)
-    parted = np.partition(values, (at, last - at))
-    low, high = float(parted[at]), float(parted[last - at])
-    if symmetric:
-        high = max(-low, high)
+    if product:
+        high = max(-float(values.min()), float(values.max()))
         # 127 units above zero and 128 below.
         return -high * 128 / 127, high
-    return low, high
+    parted = np.partition(values, (at, last - at))
+    return float(parted[at]), float(parted[last - at])
 
 
 def _mean_error(Vectors vectors, const float[:, ::1] sample, double low, double unit):

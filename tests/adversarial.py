@@ -117,6 +117,17 @@ def heavy_tails(rng: Rng, n: int) -> tuple[str, Doubles, Doubles]:
     return "euclidean", rng.standard_t(1.5, size=(n, 24)), rng.standard_t(1.5, size=(N_QUERIES, 24))
 
 
+def tails(dim: int, metric: str) -> Make:
+    """Clusters, with errors of Student's t with 3 degrees of freedom: a few rows hold one component of great length."""
+
+    def make(rng: Rng, n: int) -> tuple[str, Doubles, Doubles]:
+        centres = rng.normal(size=(20, dim))
+        both = centres[rng.integers(20, size=n + N_QUERIES)] + rng.standard_t(2.5, size=(n + N_QUERIES, dim))
+        return metric, both[:n], both[n:]
+
+    return make
+
+
 def skewed_plane(rng: Rng, n: int) -> tuple[str, Doubles, Doubles]:
     """Two components, exp(3 g): most rows in a corner that is a millionth of the range."""
     return "euclidean", np.exp(3 * rng.normal(size=(n, 2))), np.exp(3 * rng.normal(size=(N_QUERIES, 2)))
@@ -227,6 +238,9 @@ SETS: dict[str, Make] = {
     "outliers x 1000": outlier_dimensions(1000, "euclidean"),
     "outliers x 12, cosine": outlier_dimensions(12, "cosine"),
     "heavy tails": heavy_tails,
+    "tails": tails(64, "euclidean"),
+    "tails, cosine": tails(100, "cosine"),
+    "tails, dot": tails(100, "dot"),
     "d 2, exp": skewed_plane,
     "d 1": normal(1),
     "d 3": normal(3),
@@ -248,6 +262,7 @@ SETS: dict[str, Make] = {
     "clusters, 30 % zero rows": clustered_with_zero_rows,
     "dot": products(0),
     "dot, lengths": products(0.5),
+    "dot, great lengths": products(1),
     "dot, offset 5": products(0, 5),
 }
 

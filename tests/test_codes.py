@@ -189,6 +189,24 @@ def test_the_range_follows_the_data_however_they_come_in(step: int) -> None:
     assert graph.codes.n_trained <= 1250 + 2 * adversarial.SLICE + min(step, adversarial.SLICE)
 
 
+def test_for_products_a_single_long_row_makes_the_range_anew() -> None:
+    graph = grown("dot")
+    rows = clusters(2000, 40, 3)
+    rows[700, 5] = 300
+    for start in range(0, 600, 100):
+        adversarial.extend(graph, rows[start : start + 100])
+    adversarial.extend(graph, rows[600:1900])
+    assert graph.codes is not None
+    before = graph.codes.low
+    rows[1950, 9] = -900
+
+    adversarial.extend(graph, rows[1900:])
+    adversarial.extend(graph, clusters(800, 40, 7))
+
+    assert before == pytest.approx(-300, rel=0.02)
+    assert graph.codes.low == pytest.approx(-900, rel=0.02)
+
+
 def test_new_codes_change_no_result() -> None:
     graph = grown(dim=36)
     rng = np.random.default_rng(1)
