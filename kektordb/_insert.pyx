@@ -13,7 +13,7 @@ without its two extensions. We differ in three ways:
 
 from libc.math cimport log
 from libc.stdint cimport int64_t, uint8_t, uint64_t
-from libc.string cimport memcpy
+from libc.string cimport memcmp, memcpy
 
 from kektordb._find cimport margin, n_within
 from kektordb._types cimport NO_SLOT, key_t, slot_t
@@ -44,6 +44,7 @@ from kektordb._walk cimport (
 cdef enum:
     AT_ONCE = 4                 # rows of one kernel call while neighbours are chosen
     NEAREST = 10                # the code distance of the tenth candidate,
+    SAME = 4                    # equal rows among the neighbours of a row, at most
     MANY_TIES = 32              # and how many others may be nearer, tell whether codes are good enough
 
 cdef uint64_t EMPTY = <uint64_t>-1
@@ -96,22 +97,42 @@ cdef int64_t bias(const Core* g, const Space* space, const void* row) noexcept n
     return 128 * (total - 128 * g.dim)
 
 
+cdef inline Py_ssize_t end_of_run(const uint64_t* candidates, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
+    """Return the end of the run of equal keys that begins at `i`."""
+    cdef key_t key = key_of(candidates[i])
+    while i < n and key_of(candidates[i]) == key:
+        i += 1
+    return i
+
+
 cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s, const uint64_t* candidates,
-                                  Py_ssize_t n, Py_ssize_t most, int64_t own_bias) noexcept nogil:
+                                  Py_ssize_t n, Py_ssize_t most, slot_t owner, int64_t own_bias) noexcept nogil:
     """Choose up to `most` neighbours among sorted candidates, into `s.chosen`: algorithm 4 of the paper.
 
-    A candidate that is nearer to a chosen one than to the new row is left out: it can be reached through that one.
+    A candidate that is nearer to a chosen one than to the owner of the list is left out: it can be reached through that
+    one. Of rows equal to the owner's only a few are chosen: there must be links to others. Of candidates that are
+    equally near every owner chooses another one first: if all began with the first, the later ones could not be reached.
     """
-    cdef Py_ssize_t i, j, m, done, n_chosen = 0
+    cdef Py_ssize_t i, j, m, done, n_chosen = 0, n_same = 0, at, start = 0, stop = 0
+    cdef Py_ssize_t turn = <Py_ssize_t>(mix(owner) >> 40)
+    cdef const char* own = space.rows + <Py_ssize_t>owner * space.row_bytes
     cdef const void* row
     cdef slot_t slot
     cdef int64_t key
     cdef bint good
     for i in range(n):
-        slot = slot_of(candidates[i])
+        if i == stop:
+            start = i
+            stop = end_of_run(candidates, n, i)
+        at = start + (i - start + turn) % (stop - start)
+        slot = slot_of(candidates[at])
         if n >= most:
+            if memcmp(own, space.rows + <Py_ssize_t>slot * space.row_bytes, space.row_bytes) == 0:
+                n_same += 1
+                if n_same > SAME:
+                    continue
             row = row_as_query(g, space, slot, s.row)
-            key = <int64_t>key_of(candidates[i]) + own_bias - bias(g, space, row)
+            key = <int64_t>key_of(candidates[at]) + own_bias - bias(g, space, row)
             good = True
             done = 0
             # A few at a time: most candidates are turned down by one of the first.
@@ -152,7 +173,7 @@ cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t
             s.candidates[i] = entry_of(s.keys[i], s.work[i])
         sort_candidates(s.candidates, n)
         write_list(g, slot, level, s.chosen,
-                   choose_neighbours(g, space, s, s.candidates, n, most, bias(g, space, row)))
+                   choose_neighbours(g, space, s, s.candidates, n, most, slot, bias(g, space, row)))
     unlock(stripe)
 
 
@@ -199,7 +220,7 @@ cdef void link_level(Core* g, Scratch* s, slot_t slot, const float* row, int lev
     if g.coded:
         linked[0] = settle(g, s, slot, row, level, n)
     write_list(g, slot, level, s.chosen,
-               choose_neighbours(g, linked[0], s, s.pool, n[0], g.m, bias(g, linked[0], query)))
+               choose_neighbours(g, linked[0], s, s.pool, n[0], g.m, slot, bias(g, linked[0], query)))
     if linked[0] != space and level > 0:
         rekey(space, s, query, n[0])
 

@@ -144,7 +144,7 @@ def hot(n_hot: int, noise: float, metric: str = "euclidean") -> Make:
     """One-hot rows and their like."""
 
     def make(rng: Rng, n: int) -> tuple[str, Doubles, Doubles]:
-        both = noise * rng.normal(size=(n + N_QUERIES, 40))
+        both = noise * rng.normal(size=(n + N_QUERIES, 40)) + 0.0
         for _ in range(n_hot):
             both[np.arange(n + N_QUERIES), rng.integers(40, size=n + N_QUERIES)] += 1
         return metric, both[:n], both[n:]
