@@ -36,6 +36,7 @@ cdef enum:
     LINE_BYTES = 64
     MAX_EF = 65536
     LEAST_RERANKED = 20         # candidates that are compared anew, at least
+    PROBES = 8                  # candidates by which a wrong cluster is known
     SEEDS = 8                   # of these, that a second walk starts from
     SCAN_KEPT = 128             # candidates of a scan of codes, at least
     SCAN_EXACT = 512            # rows up to which a scan does without codes
@@ -45,8 +46,9 @@ cdef uint64_t EMPTY = <uint64_t>-1
 
 # Standard deviations of the error of a difference of two code distances that count as a tie.
 cdef double TIE = 3
-# A walk whose last candidate is hardly farther than its first saw one cluster only.
-cdef double SPREAD = 1.03
+# A walk has ended in a wrong cluster when its candidates are so much nearer to each other than to the query. This never
+# fired on words, descriptors, images and white noise, and always on clusters that a query is not in.
+cdef double CLOSER = 0.25
 
 # When is reading all allowed rows cheaper than walking the graph? Measured by benchmarks/filters.py and search.py, 128
 # and 784 dimensions (docs/decisions/0003-filtered-search.md): a walk costs WALK_NS, and WALK_LINE_NS per line of a row,
@@ -294,13 +296,28 @@ cdef Py_ssize_t walk(const Core* g, const Space* space, Scratch* s, const void* 
     return -1
 
 
+cdef bint in_wrong_cluster(const Core* g, Scratch* s, Py_ssize_t n) noexcept nogil:
+    """Tell whether most of `n` candidates of a walk on codes are a cluster that the query does not belong to."""
+    cdef double first = key_of(s.pool[0])
+    cdef Py_ssize_t i, close = 0
+    if g.product or key_of(s.pool[n - 1]) >= 2 * first:
+        return False
+    for i in range(PROBES):
+        s.work[i] = slot_of(s.pool[(i + 1) * (n - 1) // PROBES])
+    g.codes.many(g.codes.rows + slot_of(s.pool[0]) * g.codes.row_bytes, g.codes.rows, s.work, PROBES, g.codes.d, s.keys)
+    for i in range(PROBES):
+        close += s.keys[i] < CLOSER * first
+    return 2 * close >= PROBES
+
+
 cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef,
                  Py_ssize_t n_allowed) noexcept nogil:
     """Compare the best of `n` candidates of a walk on codes anew; leaves them sorted. Returns 0 if in doubt."""
     # With few candidates the last is always near the k-th: then it is the middle that must stand out.
     cdef Py_ssize_t near = n_undecided(g, s, n, k if ef >= 2 * k else (ef + 1) // 2)
     cdef Py_ssize_t depth = max(2 * k, LEAST_RERANKED, near)
-    cdef double first = key_of(s.pool[0]), last = key_of(s.pool[n - 1]), key = key_of(s.pool[k - 1]), true
+    cdef double key = key_of(s.pool[k - 1]), true
+    cdef bint wrong = in_wrong_cluster(g, s, n)
     rekey(&g.exact, s, s.query, depth if depth < n else n)
     true = as_code_key(g, s, key_of(s.pool[k - 1]))
     if true > key + margin(g, s, key):
@@ -312,7 +329,7 @@ cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize
         rekey(&g.exact, s, s.query, near if near < n else n)
     if g.n_zero and key_of(s.pool[k - 1]) > ZERO:
         return False
-    return n >= n_allowed or (near < n and (g.product or last >= SPREAD * first))
+    return n >= n_allowed or (near < n and not wrong)
 
 
 cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t ef, const word_t* words,

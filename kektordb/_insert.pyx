@@ -110,8 +110,8 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
     """Choose up to `most` neighbours among sorted candidates, into `s.chosen`: algorithm 4 of the paper.
 
     A candidate that is nearer to a chosen one than to the owner of the list is left out: it can be reached through that
-    one. Of rows equal to the owner's only a few are chosen: there must be links to others. Of candidates that are
-    equally near every owner chooses another one first: if all began with the first, the later ones could not be reached.
+    one. Of rows equal to the owner's only a few are chosen: there must be links to others. Among candidates that are
+    equally near every owner begins somewhere else: if all began with the first, the others could not be reached.
     """
     cdef Py_ssize_t i, j, m, done, n_chosen = 0, n_same = 0, at, start = 0, stop = 0
     cdef Py_ssize_t turn = <Py_ssize_t>(mix(owner) >> 40)
