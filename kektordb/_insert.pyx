@@ -105,17 +105,20 @@ cdef inline Py_ssize_t end_of_run(const uint64_t* candidates, Py_ssize_t n, Py_s
     return i
 
 
+cdef inline bint equal_rows(const Space* space, slot_t a, slot_t b) noexcept nogil:
+    return memcmp(space.rows + a * space.row_bytes, space.rows + b * space.row_bytes, space.row_bytes) == 0
+
+
 cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s, const uint64_t* candidates,
                                   Py_ssize_t n, Py_ssize_t most, slot_t owner, int64_t own_bias) noexcept nogil:
     """Choose up to `most` neighbours among sorted candidates, into `s.chosen`: algorithm 4 of the paper.
 
     A candidate that is nearer to a chosen one than to the owner of the list is left out: it can be reached through that
     one. Of rows equal to the owner's only a few are chosen: there must be links to others. Among candidates that are
-    equally near every owner begins somewhere else: if all began with the first, the others could not be reached.
+    truly tied every owner begins somewhere else: if all began with the first, the others could not be reached.
     """
     cdef Py_ssize_t i, j, m, done, n_chosen = 0, n_same = 0, at, start = 0, stop = 0
-    cdef Py_ssize_t turn = <Py_ssize_t>(mix(owner) >> 40)
-    cdef const char* own = space.rows + <Py_ssize_t>owner * space.row_bytes
+    cdef Py_ssize_t turn = <Py_ssize_t>(mix(owner) >> 40) if space == &g.exact else 0
     cdef const void* row
     cdef slot_t slot
     cdef int64_t key
@@ -127,7 +130,7 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
         at = start + (i - start + turn) % (stop - start)
         slot = slot_of(candidates[at])
         if n >= most:
-            if memcmp(own, space.rows + <Py_ssize_t>slot * space.row_bytes, space.row_bytes) == 0:
+            if equal_rows(space, owner, slot) and (space == &g.exact or equal_rows(&g.exact, owner, slot)):
                 n_same += 1
                 if n_same > SAME:
                     continue
