@@ -7,7 +7,7 @@ rows apart, or where a walk seems to have ended in a wrong cluster, the graph is
 """
 
 from libc.math cimport fabs, sqrt
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from kektordb._distance cimport distance_of_key
 from kektordb._types cimport key_t, slot_t, word_t
@@ -66,7 +66,6 @@ cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
     cdef Py_ssize_t j
     cdef float low = g.low, per_unit = g.per_unit, longest = 0, x
     cdef double square = 0
-    cdef int64_t total = 0
     if g.product:
         # A product keeps its order whatever the length of the query: its codes take a range of their own.
         for j in range(g.dim):
@@ -79,9 +78,6 @@ cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
     s.code_error = g.encode(s.query, g.dim, low, per_unit, s.code)
     s.code_square = square
     if g.product:
-        for j in range(g.dim):
-            total += s.code[j]
-        s.code_zero = 2147483648. - 128. * (total - 128 * g.dim)
         s.code_scale = <double>per_unit * g.per_unit
 
 
@@ -89,7 +85,8 @@ cdef double as_code_key(const Core* g, const Scratch* s, key_t key) noexcept nog
     """Turn a key of the stored precision into the key that the codes of such a row should have."""
     cdef double value = distance_of_key(key)
     if g.product:
-        return s.code_zero + value * s.code_scale
+        # Padding is code 0 on both sides, which stands for -128.
+        return 2147483648. - 16384. * (g.codes.d - g.dim) + value * s.code_scale
     if g.cosine:
         value = 2 + 2 * value
     return value * g.per_unit * g.per_unit

@@ -12,7 +12,7 @@ without its two extensions. We differ in three ways:
 """
 
 from libc.math cimport log
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from kektordb._find cimport margin, n_within
@@ -82,21 +82,6 @@ cdef void write_list(Core* g, slot_t slot, int level, const slot_t* chosen, Py_s
 
 # ------------------------------------------------------------------------------------------------------- one insertion
 
-cdef int64_t bias(const Core* g, const Space* space, const void* row) noexcept nogil:
-    """What makes the keys of one query incomparable with those of another: nothing, but for products of codes.
-
-    Such a key is made of the codes of a row as they are, 128 above their meaning, and so holds the query's own sum.
-    """
-    cdef const uint8_t* codes = <const uint8_t*>row
-    cdef int64_t total = 0
-    cdef Py_ssize_t j
-    if not g.product or space != &g.codes:
-        return 0
-    for j in range(g.dim):
-        total += codes[j]
-    return 128 * (total - 128 * g.dim)
-
-
 cdef inline Py_ssize_t end_of_run(const uint64_t* candidates, Py_ssize_t n, Py_ssize_t i) noexcept nogil:
     """Return the end of the run of equal keys that begins at `i`."""
     cdef key_t key = key_of(candidates[i])
@@ -110,7 +95,7 @@ cdef inline bint equal_rows(const Space* space, slot_t a, slot_t b) noexcept nog
 
 
 cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s, const uint64_t* candidates,
-                                  Py_ssize_t n, Py_ssize_t most, slot_t owner, int64_t own_bias) noexcept nogil:
+                                  Py_ssize_t n, Py_ssize_t most, slot_t owner) noexcept nogil:
     """Choose up to `most` neighbours among sorted candidates, into `s.chosen`: algorithm 4 of the paper.
 
     A candidate that is nearer to a chosen one than to the owner of the list is left out: it can be reached through that
@@ -121,13 +106,13 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
     cdef Py_ssize_t turn = <Py_ssize_t>(mix(owner) >> 40) if space == &g.exact else 0
     cdef const void* row
     cdef slot_t slot
-    cdef int64_t key
+    cdef key_t key
     cdef bint good
     for i in range(n):
         if i == stop:
             start = i
             stop = end_of_run(candidates, n, i)
-        at = start + (i - start + turn) % (stop - start)
+        at = i if stop - start == 1 else start + (i - start + turn) % (stop - start)
         slot = slot_of(candidates[at])
         if n >= most:
             if equal_rows(space, owner, slot) and (space == &g.exact or equal_rows(&g.exact, owner, slot)):
@@ -135,7 +120,7 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
                 if n_same > SAME:
                     continue
             row = row_as_query(g, space, slot, s.row)
-            key = <int64_t>key_of(candidates[at]) + own_bias - bias(g, space, row)
+            key = key_of(candidates[at])
             good = True
             done = 0
             # A few at a time: most candidates are turned down by one of the first.
@@ -143,7 +128,7 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
                 m = n_chosen - done if n_chosen - done < AT_ONCE else AT_ONCE
                 space.many(row, space.rows, s.chosen + done, m, space.d, s.chosen_keys)
                 for j in range(m):
-                    good = good and <int64_t>s.chosen_keys[j] >= key
+                    good = good and s.chosen_keys[j] >= key
                 done += m
             if not good:
                 continue
@@ -159,7 +144,6 @@ cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t
     cdef Py_ssize_t i, n = 0, most = g.m if level else g.m0
     cdef slot_t* links = <slot_t*>list_of(g, slot, level)
     cdef uint8_t* stripe = &g.locks[slot % N_LOCKS]
-    cdef const void* row
     lock(stripe)
     while n < most and links[n] != NO_SLOT:
         n += 1
@@ -170,13 +154,12 @@ cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t
         memcpy(s.work, links, n * sizeof(slot_t))
         s.work[n] = new
         n += 1
-        row = row_as_query(g, space, slot, s.row)
-        space.many(row, space.rows, s.work, n, space.d, s.keys)
+        space.many(row_as_query(g, space, slot, s.row), space.rows, s.work, n, space.d, s.keys)
         for i in range(n):
             s.candidates[i] = entry_of(s.keys[i], s.work[i])
         sort_candidates(s.candidates, n)
         write_list(g, slot, level, s.chosen,
-                   choose_neighbours(g, space, s, s.candidates, n, most, slot, bias(g, space, row)))
+                   choose_neighbours(g, space, s, s.candidates, n, most, slot))
     unlock(stripe)
 
 
@@ -223,7 +206,7 @@ cdef void link_level(Core* g, Scratch* s, slot_t slot, const float* row, int lev
     if g.coded:
         linked[0] = settle(g, s, slot, row, level, n)
     write_list(g, slot, level, s.chosen,
-               choose_neighbours(g, linked[0], s, s.pool, n[0], g.m, slot, bias(g, linked[0], query)))
+               choose_neighbours(g, linked[0], s, s.pool, n[0], g.m, slot))
     if linked[0] != space and level > 0:
         rekey(space, s, query, n[0])
 

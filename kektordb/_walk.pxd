@@ -121,8 +121,7 @@ cdef struct Scratch:
     uint8_t* code               # codes of the query, padded
     double code_error           # squared error of these codes
     double code_square          # squared length of these codes; known for products only
-    double code_zero            # the key of a product of zero,
-    double code_scale           # and by how much a key grows with a product
+    double code_scale           # by how much a key of codes grows with a product
 
 
 cdef inline const Space* walked(const Core* g) noexcept nogil:

@@ -5,7 +5,7 @@ expanded per step, and work lists that grow without a branch. The same for rows 
 """
 
 from libc.math cimport sqrt
-from libc.stdint cimport uint8_t, uint16_t, uint64_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 
 from kektordb._types cimport NO_SLOT, key_t, slot_t, word_t

@@ -151,7 +151,7 @@ def test_distances_of_codes_are_exact_in_every_dimension(kernels: Table) -> None
         x, q = rows.astype(np.int64), query.astype(np.int64)
 
         assert keys_of(kernels.u8_l2, query, rows).tolist() == ((x - q) ** 2).sum(axis=1).tolist(), dim
-        assert keys_of(kernels.u8_ip, query, rows).tolist() == (2**31 - x @ (q - 128)).tolist(), dim
+        assert keys_of(kernels.u8_ip, query, rows).tolist() == (2**31 - (x - 128) @ (q - 128)).tolist(), dim
 
 
 @pytest.mark.parametrize("dim", [1, 64, 4096, 65_536])
@@ -160,7 +160,9 @@ def test_the_largest_distances_of_codes_do_not_overflow(kernels: Table, dim: int
     rows, query = padded([[0] * dim, [255] * dim], np.uint8), padded([corner] * dim, np.uint8)
 
     assert keys_of(kernels.u8_l2, query, rows).tolist() == [dim * corner**2, dim * (255 - corner) ** 2]
-    assert keys_of(kernels.u8_ip, query, rows).tolist() == [2**31, 2**31 - dim * 255 * (corner - 128)]
+    meant, padding = corner - 128, -dim % LINE
+    expected = [2**31 - dim * meant * end - padding * 128**2 for end in (-128, 127)]
+    assert keys_of(kernels.u8_ip, query, rows).tolist() == expected
 
 
 def encoded(kernels: Table, row: npt.NDArray[np.float32], low: float, per_unit: float) -> tuple[Any, float]:
