@@ -74,7 +74,9 @@ def main() -> None:
             built = perf_counter() - begin
             figures = [measure(find, data, truth, ef) for ef in EFS]
             recalls += [recall for recall, _ in figures]
-            line += " | {:.3f} {:.3f} {:4.1f}s {:4.0f} {:4.0f}".format(*(f[0] for f in figures), built, *(f[1] / 1000 for f in figures))
+            line += " | {:.3f} {:.3f} {:4.1f}s {:4.0f} {:4.0f}".format(
+                *(f[0] for f in figures), built, *(f[1] / 1000 for f in figures)
+            )
         table.append(recalls)
         short = min(recalls[-2] - recalls[-4], recalls[-1] - recalls[-3])
         print(line, f"| {short:+.3f}" + (" !" if short < -0.015 else ""), flush=True)

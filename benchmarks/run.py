@@ -1,6 +1,8 @@
 """Run benchmarks: python -m benchmarks.run [part ...] [--datasets NAME ...] [--systems NAME ...] [--quick] [--passes N]
+[--label NAME]
 
-Each part prints tables and writes benchmarks/results/<part>.json; `plot` draws what the last runs wrote.
+Each part prints tables and writes benchmarks/results/<part>.json, or <part>-<label>.json; `plot` draws what the last
+runs without a label wrote.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ def main() -> None:
     parser.add_argument("--systems", nargs="+", default=[], metavar="NAME", help=f"only these of {', '.join(NAMES)}")
     parser.add_argument("--passes", type=int, default=5, help="repetitions of each timed loop (default: 5)")
     parser.add_argument("--quick", action="store_true", help="small inputs: to see that it runs, not how fast it is")
+    parser.add_argument("--label", default="", help="keeps the results apart, as <part>-<label>.json")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
@@ -36,7 +39,7 @@ def main() -> None:
         results = importlib.import_module(f"benchmarks.{part}").run(options)
         # Pictures are no figures, and figures of a quick run are none to keep.
         if results and not options.quick:
-            print(f"\nwritten: {report.write(part, results)}")
+            print(f"\nwritten: {report.write('-'.join(filter(None, (part, arguments.label))), results)}")
 
 
 if __name__ == "__main__":
