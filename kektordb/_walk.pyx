@@ -154,13 +154,18 @@ cdef uint64_t descend(const Core* g, const Space* space, Scratch* s, const void*
                     break
                 s.work[m] = slot
                 m += 1
+                # Its list is found through this, which takes as long to come as its row.
+                prefetch(g.upper_at + slot)
             space.many(query, space.rows, s.work, m, space.d, s.keys)
             for j in range(m):
                 entry = entry_of(s.keys[j], s.work[j])
                 if entry < best:
                     best = entry
                     better = True
+            if better:
+                prefetch(list_of(g, slot_of(best), level))
         level -= 1
+        prefetch(list_of(g, slot_of(best), level))
     return best
 
 
