@@ -1,4 +1,4 @@
-"""Data on which approximate search and 8-bit codes go wrong, made from seeds, with the truth and a way to count ties."""
+"""Data on which approximate search and 8-bit codes go wrong, made from seeds; the truth; and recall that counts ties."""
 
 from __future__ import annotations
 
@@ -304,14 +304,15 @@ def renew(graph: Graph, rows: Floats | None = None) -> None:
         graph.adopt(codes)
 
 
-def hits(distances: Doubles, found: list[npt.NDArray[np.uint32]], k: int, allowed: npt.NDArray[np.bool_] | None = None) -> float:
-    """Return the share of the k nearest allowed rows that was found; a row as near as the k-th counts."""
+def hits(
+    distances: Doubles, found: list[npt.NDArray[np.uint32]], k: int, allowed: npt.NDArray[np.bool_] | None = None
+) -> Doubles:
+    """Return the share of its k nearest allowed rows that each query found; a row as near as the k-th counts."""
     if allowed is not None:
         distances = np.where(allowed, distances, np.inf)
     kth = np.partition(distances, k - 1, axis=1)[:, k - 1]
     limit = kth + TIE * np.abs(kth)
-    n_hits = [np.count_nonzero(distances[i, slots] <= limit[i]) for i, slots in enumerate(found)]
-    return float(np.mean(n_hits)) / k
+    return np.array([np.count_nonzero(distances[i, slots] <= limit[i]) / k for i, slots in enumerate(found)])
 
 
 def search(graph: Graph, data: HardSet, k: int, ef: int, allowed: Bitmap | None = None) -> list[npt.NDArray[np.uint32]]:
