@@ -1,4 +1,4 @@
-"""Data on which approximate search and 8-bit codes go wrong, made from seeds; the truth; and recall that counts ties."""
+"""Which data make 8-bit codes, or the graph itself, lose rows? Sets made from seeds (docs/decisions/0012)."""
 
 from __future__ import annotations
 
