@@ -231,6 +231,7 @@ SETS: dict[str, Make] = {
     "near-dup 1e-2, ordered": near_duplicates(1e-2, 50, "euclidean", order="ordered"),
     "near-dup 5e-2": near_duplicates(5e-2, 50, "euclidean"),
     "near-dup 5e-2, ordered": near_duplicates(5e-2, 50, "euclidean", order="ordered"),
+    "clusters of 50, 5e-2, ordered": near_duplicates(5e-2, 50, "euclidean", size=50, order="ordered"),
     "clusters of 2000, 1e-3": near_duplicates(1e-3, 40, "euclidean", size=2000),
     "5 % near-dup 1e-3": few_near_duplicates,
     "nested scales": nested_scales,

@@ -104,6 +104,14 @@ def test_clusters_and_duplicates_are_found(name: str, least: float) -> None:
     assert (shares(name, "codes").mean(axis=1) >= least).all()
 
 
+@pytest.mark.parametrize("seed", [3, 4, 6])
+def test_a_walk_that_ends_in_a_wrong_cluster_begins_anew(seed: int) -> None:
+    data = adversarial.make("clusters of 50, 5e-2, ordered", N, seed)
+    graph = adversarial.build(data, "codes")
+
+    assert adversarial.hits(data.distances(), adversarial.search(graph, data, 10, 32), 10).mean() >= 0.99
+
+
 FILTERED = [
     "near-dup 1e-3",
     "near-dup 1e-3, cosine",
