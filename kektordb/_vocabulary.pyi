@@ -1,15 +1,12 @@
 from array import array
 from typing import final
 
-from typing_extensions import disjoint_base
-
 from kektordb.text import Analyzer
 from kektordb.types import Section, SectionReader
 
 MAX_STRETCHES: int
 
 @final
-@disjoint_base
 class Vocabulary:
     def __new__(cls, analyzer: Analyzer, max_stretches: int = 1048576) -> Vocabulary: ...
     @property

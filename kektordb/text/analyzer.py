@@ -1,11 +1,11 @@
 """Which terms does a text have, and where do they stand in it?
 
-1. *Tokens* are cut from the text as it is: a letter, digit or underscore and all that follow, combining marks and joiners
-   included. Nothing else is ever part of a term, so that a text may be cut at any other character.
+1. *Tokens* are cut from the text as it is: a letter, digit or underscore and all that follow, with combining marks and
+   joiners between them. Nothing else is ever part of a term, so that a text may be cut at any other character.
 2. Each token is *normalised* by itself: NFKC, casefold, soft hyphens and variation selectors out.
-3. Each normalised token is *split* where normalising brought in other characters ("½" is "1⁄2"), and between Han or kana
-   and the rest. Runs of Han and kana become bigrams, a single character stays; all else is a word. A word of more than
-   255 bytes of UTF-8 is no word of any language and is dropped.
+3. Each normalised token is *split* where normalising brought in other characters (a fraction becomes two numbers), and
+   between Han or kana and the rest. Runs of Han and kana become bigrams, a single character stays; all else is a word.
+   A word of more than 255 bytes of UTF-8 is no word of any language and is dropped.
 4. Stop words go out, and each word is stemmed.
 
 The order makes offsets possible: normalising changes lengths, but only within a token. Since no token crosses an ASCII
@@ -25,7 +25,7 @@ from typing import NamedTuple
 
 from kektordb.errors import ConfigError
 
-__all__ = ["MAX_WORD_BYTES", "SIMPLE", "Analyzer", "languages"]
+__all__ = ["MAX_WORD_BYTES", "SIMPLE", "Analyzer", "is_han_or_kana", "languages", "normalised"]
 
 SIMPLE = "simple"
 MAX_WORD_BYTES = 255
@@ -46,6 +46,7 @@ HAN_KANA = (
     "\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3041-\u3096\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff"
     "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U0001aff0-\U0001afff\U0001b000-\U0001b16f\U00020000-\U0003ffff"
 )
+HAN_KANA_CHARACTER = re.compile(f"[{HAN_KANA}]")
 ASCII_TOKEN = re.compile(r"\w+", re.ASCII)
 
 
@@ -171,6 +172,11 @@ def normalised(token: str) -> str:
     folded = unicodedata.normalize("NFKC", token.translate(IGNORED)).casefold()
     # Casefolding may take a character apart.
     return unicodedata.normalize("NFKC", folded).replace(DOTTED_I, "i")
+
+
+def is_han_or_kana(character: str) -> bool:
+    """Tell whether a character is of a script that puts no spaces between words."""
+    return not character.isascii() and HAN_KANA_CHARACTER.match(character) is not None
 
 
 def _token_pattern(is_ascii: bool) -> re.Pattern[str]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from math import fsum
 
-from kektordb.text.analyzer import Analyzer
+from kektordb.text.analyzer import Analyzer, is_han_or_kana
 
 __all__ = ["contains_phrase", "snippet"]
 
@@ -139,13 +140,21 @@ def _widen(text: str, start: int, end: int, width: int) -> tuple[int, int]:
 
 def _cut(text: str, at: int, limit: int, step: int) -> int:
     """Move a cut towards `limit` until it falls between words, if that is near; spaces are left out."""
-    if at in (0, len(text)):
-        return at
     moved = at
-    while moved != limit and abs(moved - at) < MAX_SHIFT and text[moved - 1].isalnum() and text[moved].isalnum():
+    while moved != limit and abs(moved - at) < MAX_SHIFT and _is_within_word(text, moved):
         moved += step
-    if text[moved - 1].isalnum() and text[moved : moved + 1].isalnum() and moved != limit:
+    if abs(moved - at) == MAX_SHIFT and _is_within_word(text, moved):
         return at
-    while moved != limit and text[moved if step > 0 else moved - 1].isspace():
-        moved += step
+    if 0 < moved < len(text):
+        while moved != limit and text[moved if step > 0 else moved - 1].isspace():
+            moved += step
     return moved
+
+
+def _is_within_word(text: str, at: int) -> bool:
+    if not 0 < at < len(text):
+        return False
+    before, after = text[at - 1], text[at]
+    if unicodedata.category(after)[0] == "M":
+        return True
+    return before.isalnum() and after.isalnum() and not is_han_or_kana(before) and not is_han_or_kana(after)
