@@ -207,7 +207,7 @@ def test_long_runs_are_analysed(text: str) -> None:
 
 
 def test_threads_share_an_analyzer() -> None:
-    """A stemmer of PyStemmer works in memory of its own: two threads in one would mix their words."""
+    """A stemmer of PyStemmer works in memory of its own, and is not made for two threads at once."""
     rng = random.Random(1)
     words = [
         rng.choice(["run", "connect", "relat", "generous"]) + rng.choice(["ing", "ion", "ly", ""]) for _ in range(64)
