@@ -1,0 +1,23 @@
+"""The text index: what other Cython modules may hold of it."""
+
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t
+
+from kektordb._bitmap cimport Bitmap
+from kektordb._topk cimport Scratch
+
+
+cdef class TextIndex:
+    cdef readonly double k1
+    cdef readonly double b
+    cdef list fields
+    cdef Scratch* free
+    cdef uint8_t free_lock
+    cdef char* buffer
+    cdef size_t buffer_bytes
+
+    cdef Scratch* take(self, Py_ssize_t n_cursors, Py_ssize_t n_heap) noexcept nogil
+    cdef void give(self, Scratch* s) noexcept nogil
+    cdef int _encode(self, const uint32_t* terms, Py_ssize_t n, size_t* n_bytes) except -1
+    cdef Scratch* _open(self, object query, Py_ssize_t k) except NULL
+    cdef int _search_few(self, Scratch* s, Bitmap allowed) except -1

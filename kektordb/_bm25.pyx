@@ -1,0 +1,564 @@
+"""Which texts fit these words best? An inverted index of several text fields, scored by BM25.
+
+Terms are numbers here; words become terms elsewhere. For each field there are inverted lists (`_lists`), the length of
+each slot's text, and its terms in a forward list, so that a deleted text is taken out of the statistics at once: the
+score uses, as Robertson & Zaragoza, "The probabilistic relevance framework" (2009), with Lucene's idf and without its
+constant factor k1 + 1,
+
+    weight * ln(1 + (N - df + 0.5) / (df + 0.5)) * tf / (tf + k1 * (1 - b + b * length / average length))
+
+summed over fields and terms; N, df and the average are of the texts that the field has now.
+
+Nothing here locks: look-ups may run beside one another (each drops the GIL), changes may not run beside anything.
+"""
+
+import numpy as np
+
+from libc.math cimport log
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, realloc
+
+from kektordb._bitmap cimport Bitmap, bitmap_set
+from kektordb._lists cimport (
+    MAX_EXACT,
+    ROOM,
+    List,
+    blocks_of,
+    bytes_of,
+    decode_block,
+    decode_tail,
+    length_of,
+    n_blocks_of,
+)
+from kektordb._textfield cimport TextField, next_term
+from kektordb._topk cimport (
+    Cursor,
+    Scratch,
+    count_of,
+    find_best,
+    find_best_among,
+    fit_scratch,
+    free_scratch,
+    open_cursor,
+    score_of,
+    sort_best,
+)
+from kektordb._types cimport NO_SLOT, slot_t, word_t
+from kektordb._walk cimport lock, unlock
+
+from kektordb.errors import ConfigError, CorruptSnapshot
+from kektordb.types import Section
+
+cdef enum:
+    MAX_FIELDS = 1 << 16
+    MAX_VARINT = 5
+    # A slot that is looked up in a list costs as much as this many postings that are scored one after the other.
+    LOOKUP_COST = 32
+    SPARSE_SHIFT = 3            # filters that allow less than an eighth are asked before scoring
+    MAX_IDLE_CURSORS = 256      # scratch for more words is not kept
+
+# Keeps 0 / 0 and 0 * infinity out of scores where k1 or b is zero.
+cdef float TINY = 1e-30
+
+
+# ---------------------------------------------------------------------------------------------------------- the index
+
+cdef class TextIndex:
+    """Texts by field and slot, as term numbers and counts.
+
+    Parameters
+    ----------
+    k1, b : float
+        Of BM25: how soon more of the same word counts no more, and how much long texts are marked down.
+    """
+
+    def __cinit__(self, double k1=1.2, double b=0.75):
+        if not 0 <= k1 <= 1000 or not 0 <= b <= 1:
+            raise ConfigError(f"expected k1 from 0 to 1000 and b from 0 to 1, got {k1} and {b}")
+        self.k1 = k1
+        self.b = b
+        self.fields = []
+
+    def __dealloc__(self):
+        cdef Scratch* s = self.free
+        cdef Scratch* following
+        while s != NULL:
+            following = s.next
+            free_scratch(s)
+            s = following
+        self.free = NULL
+        free(self.buffer)
+        self.buffer = NULL
+
+    # ---- scratch: one per running search, kept for the next one
+
+    cdef Scratch* take(self, Py_ssize_t n_cursors, Py_ssize_t n_heap) noexcept nogil:
+        """Take scratch with room for so many lists and results; NULL when there is no memory."""
+        cdef Scratch* s
+        lock(&self.free_lock)
+        s = self.free
+        if s != NULL:
+            self.free = s.next
+        unlock(&self.free_lock)
+        if s == NULL:
+            s = <Scratch*>calloc(1, sizeof(Scratch))
+        if s != NULL and not fit_scratch(s, n_cursors, n_heap):
+            free_scratch(s)
+            s = NULL
+        return s
+
+    cdef void give(self, Scratch* s) noexcept nogil:
+        if s.n_cursors > MAX_IDLE_CURSORS:
+            free_scratch(s)
+            return
+        lock(&self.free_lock)
+        s.next = self.free
+        self.free = s
+        unlock(&self.free_lock)
+
+    # ---- writing
+
+    def add(self, Py_ssize_t field, Py_ssize_t slot, const uint32_t[::1] terms, const uint32_t[::1] counts,
+            Py_ssize_t length):
+        """Add the text of a slot in a field. MemoryError changes nothing.
+
+        Parameters
+        ----------
+        field : int
+            Number of the field, below 65,536; fields up to the largest ever given exist.
+        slot : int
+            Slots that come in ascending order are fastest; any other works as well.
+        terms, counts : uint32 (n,)
+            Distinct terms, ascending, and how often each occurs, 1 to 2^24.
+        length : int
+            Words of the text, at most 2^24; terms that were left out count or do not, as the caller likes.
+
+        Raises
+        ------
+        ValueError
+            The slot has a text in this field, or the arguments do not fit.
+        """
+        cdef Py_ssize_t i, n = terms.shape[0]
+        cdef size_t n_bytes = 0
+        cdef bint has_room
+        cdef TextField target
+        if not 0 <= field < MAX_FIELDS or not 0 <= slot < NO_SLOT or not 0 <= length <= MAX_EXACT:
+            raise ValueError(f"expected a field, a slot and at most {MAX_EXACT} words, got {field}, {slot}, {length}")
+        if counts.shape[0] != n:
+            raise ValueError(f"expected as many counts as terms, got {counts.shape[0]} and {n}")
+        for i in range(n):
+            if (i and terms[i] <= terms[i - 1]) or terms[i] == NO_SLOT or not 0 < counts[i] <= MAX_EXACT:
+                raise ValueError(f"expected ascending terms with counts, got {terms[i]} with {counts[i]} at {i}")
+        while len(self.fields) <= field:
+            self.fields.append(TextField())
+        target = self.fields[field]
+        if target.has(slot):
+            raise ValueError(f"slot {slot} has a text in field {field}")
+        self._encode(&terms[0] if n else NULL, n, &n_bytes)
+        target.reserve(slot, n, terms[n - 1] if n else 0)
+        target.terms.reserve(slot + 1, n_bytes, 1)
+        with nogil:
+            target.strike_all(<slot_t>slot)
+            has_room = n == 0 or target.make_rooms(<slot_t>slot, &terms[0], &counts[0], n)
+            if has_room:
+                target.put_all(<slot_t>slot, &terms[0] if n else NULL, &counts[0] if n else NULL, n, <uint32_t>length)
+                target.terms.put(<uint32_t>slot, self.buffer, n_bytes)
+        if not has_room:
+            raise MemoryError(f"no memory for the {n} terms of a text")
+
+    cdef int _encode(self, const uint32_t* terms, Py_ssize_t n, size_t* n_bytes) except -1:
+        """Write a forward list, the differences of terms less one as varints, into the buffer."""
+        cdef size_t needed = <size_t>n * MAX_VARINT + 1
+        cdef uint32_t gap, before = NO_SLOT
+        cdef char* at
+        cdef Py_ssize_t i
+        if needed > self.buffer_bytes:
+            at = <char*>realloc(self.buffer, needed)
+            if at == NULL:
+                raise MemoryError(f"no memory for the {n} terms of a text")
+            self.buffer = at
+            self.buffer_bytes = needed
+        at = self.buffer
+        for i in range(n):
+            gap = terms[i] - before - 1
+            before = terms[i]
+            while gap >= 0x80:
+                at[0] = <char>(gap | 0x80)
+                gap >>= 7
+                at += 1
+            at[0] = <char>gap
+            at += 1
+        n_bytes[0] = <size_t>(at - self.buffer)
+        return 0
+
+    def remove(self, Py_ssize_t field, Py_ssize_t slot):
+        """Remove the text of a slot in a field; return whether there was one. Needs no memory."""
+        cdef TextField target
+        if not 0 <= field < len(self.fields) or slot < 0:
+            return False
+        target = self.fields[field]
+        if not target.has(slot):
+            return False
+        with nogil:
+            target.drop(<slot_t>slot)
+        return True
+
+    def remove_all(self, Py_ssize_t slot):
+        """Remove the texts of a slot in all fields; return how many there were."""
+        cdef Py_ssize_t field, n = 0
+        for field in range(len(self.fields)):
+            n += self.remove(field, slot)
+        return n
+
+    def compact(self):
+        """Write everything anew without what deleted texts left behind.
+
+        Takes about 10 ns a posting. Lists get rid of deleted texts by themselves when these are a quarter of them; the
+        forward lists only here, see ``wasted_bytes`` of `stats`.
+        """
+        for field in self.fields:
+            (<TextField>field).compact()
+
+    def is_wasteful(self):
+        """Tell whether `compact` pays: more than half of some field's forward lists, and 1 MiB, are of deleted texts."""
+        cdef TextField field
+        for field in self.fields:
+            if field.is_wasteful():
+                return True
+        return False
+
+    # ---- searching
+
+    cdef Scratch* _open(self, object query, Py_ssize_t k) except NULL:
+        """Take scratch with a cursor for each list that the query needs."""
+        cdef dict weights = {}
+        cdef double weight, idf, average
+        cdef Py_ssize_t number, term
+        cdef Scratch* s
+        cdef TextField field
+        cdef List* l
+        for number, term, given in query:
+            weight = given
+            if not 0 <= weight < 1e30:
+                raise ValueError(f"expected a weight that is not negative, got {given!r}")
+            weights[(number, term)] = weights.get((number, term), 0.0) + weight
+        s = self.take(len(weights) + 1, k + 1)
+        if s == NULL:
+            raise MemoryError("no memory to search")
+        s.n = 0
+        s.k = k
+        s.found = 0
+        s.threshold = 0
+        s.allowed = NULL
+        s.n_words = 0
+        s.is_sparse = False
+        for (number, term), given in weights.items():
+            if not 0 <= number < len(self.fields):
+                continue
+            field = self.fields[number]
+            l = field.list_of(<uint64_t>term)
+            if l == NULL or l.df == 0 or given == 0:
+                continue
+            idf = log(1 + (field.n_docs - <double>l.df + 0.5) / (l.df + 0.5))
+            average = max(1, <double>field.total_length) / field.n_docs
+            open_cursor(&s.cursors[s.n], l, field.lengths, <float>(<double>given * idf),
+                        <float>(self.k1 * (1 - self.b)) + TINY, <float>(self.k1 * self.b / average) + TINY)
+            s.n += 1
+        return s
+
+    def search(self, query, Py_ssize_t k, Bitmap allowed=None, Py_ssize_t n_allowed=-1):
+        """Find the `k` texts that score highest. Releases the GIL.
+
+        Parameters
+        ----------
+        query : iterable of (field, term, weight)
+            Weights are not negative; those of a pair that comes twice add up. Unknown terms are passed over.
+        k : int
+            Results wanted.
+        allowed : Bitmap, optional
+            Only these slots are returned.
+        n_allowed : int, optional
+            How many bits of `allowed` are set, when the caller knows.
+
+        Returns
+        -------
+        slots : uint32 (n,)
+        scores : float32 (n,)
+            Highest first, ties by slot; all above zero.
+        """
+        cdef Py_ssize_t i, n_postings = 0, n_slots = 0
+        cdef TextField field
+        cdef Scratch* s
+        for field in self.fields:
+            n_slots = max(n_slots, field.n_slots)
+        k = max(0, min(k, n_slots))
+        s = self._open(query, k)
+        try:
+            if s.n and k:
+                for i in range(s.n):
+                    n_postings += s.cursors[i].list.n
+                s.k = min(k, n_postings)
+                if allowed is None:
+                    with nogil:
+                        find_best(s)
+                else:
+                    if n_allowed < 0:
+                        n_allowed = allowed.count()
+                    s.allowed = allowed.words
+                    s.n_words = allowed.n_words
+                    s.is_sparse = n_allowed < (allowed.n_bits >> SPARSE_SHIFT)
+                    if n_allowed * s.n * LOOKUP_COST < n_postings:
+                        self._search_few(s, allowed)
+                    else:
+                        with nogil:
+                            find_best(s)
+                with nogil:
+                    sort_best(s)
+            return _results(s)
+        finally:
+            self.give(s)
+
+    cdef int _search_few(self, Scratch* s, Bitmap allowed) except -1:
+        slots = allowed.slots()
+        cdef const uint32_t[::1] view = slots
+        if view.shape[0]:
+            with nogil:
+                find_best_among(s, &view[0], view.shape[0])
+        return 0
+
+    def scores(self, query, const uint32_t[::1] slots):
+        """Return the score of each of these slots: (n,) float32, 0 where no term occurs. Releases the GIL.
+
+        Parameters
+        ----------
+        query : iterable of (field, term, weight)
+            As for `search`.
+        slots : uint32 (n,)
+            In any order; ascending ones save sorting them.
+        """
+        cdef Py_ssize_t i, n = slots.shape[0]
+        cdef bint is_sorted = True
+        cdef const uint32_t[::1] ordered = slots
+        cdef float[::1] target
+        cdef Scratch* s
+        for i in range(1, n):
+            if slots[i] < slots[i - 1]:
+                is_sorted = False
+                break
+        order = None
+        if not is_sorted:
+            order = np.argsort(slots)
+            ordered = np.asarray(slots)[order]
+        scores = np.zeros(n, np.float32)
+        if n == 0:
+            return scores
+        target = scores
+        s = self._open(query, 0)
+        with nogil:
+            for i in range(n):
+                target[i] = <float>score_of(s, ordered[i])
+        self.give(s)
+        if order is None:
+            return scores
+        unordered = np.empty(n, np.float32)
+        unordered[order] = scores
+        return unordered
+
+    def explain(self, query, Py_ssize_t slot):
+        """Say how the score of a slot comes about.
+
+        Returns
+        -------
+        list of dict
+            For each distinct (field, term) of the query: ``field``, ``term``, ``weight``, ``tf``, ``df``, ``n_docs``,
+            ``idf``, ``length`` (None when the slot has no text there), ``average_length`` and ``score``, the part of the
+            score.
+        """
+        cdef dict weights = {}
+        cdef TextField field
+        cdef List* l
+        cdef Cursor* c
+        cdef Scratch* s
+        cdef double tf, idf, average, length
+        cdef Py_ssize_t number, term
+        for number, term, given in query:
+            weights[(number, term)] = weights.get((number, term), 0.0) + given
+        parts = []
+        s = self.take(1, 1)
+        if s == NULL:
+            raise MemoryError("no memory to search")
+        c = &s.cursors[0]
+        for (number, term), given in weights.items():
+            part = {"field": number, "term": term, "weight": given, "tf": 0, "df": 0, "n_docs": 0, "idf": 0.0,
+                    "length": None, "average_length": 0.0, "score": 0.0}
+            parts.append(part)
+            if not 0 <= number < len(self.fields):
+                continue
+            field = self.fields[number]
+            average = <double>field.total_length / field.n_docs if field.n_docs else 0
+            part["n_docs"] = field.n_docs
+            part["average_length"] = average
+            length = 0
+            if 0 <= slot < field.n_slots and field.has(slot):
+                length = length_of(field.lengths, <slot_t>slot)
+                part["length"] = int(length)
+            l = field.list_of(<uint64_t>term)
+            if l == NULL or l.df == 0:
+                continue
+            idf = log(1 + (field.n_docs - <double>l.df + 0.5) / (l.df + 0.5))
+            part["df"] = l.df
+            part["idf"] = idf
+            if part["length"] is not None:
+                open_cursor(c, l, field.lengths, 1, 1, 1)
+                part["tf"] = count_of(c, <slot_t>slot)
+            tf = part["tf"]
+            if tf:
+                part["score"] = given * idf * tf / (tf + self.k1 * (1 - self.b + self.b * length / max(average, 1e-9)))
+        self.give(s)
+        return parts
+
+    # ---- looking up
+
+    def contains(self, Py_ssize_t field, terms, bint all, Bitmap into not None):
+        """Add to `into` the slots whose text has any, or with `all` each, of the terms; of no terms: none."""
+        cdef TextField target
+        cdef List* l
+        cdef Py_ssize_t term
+        cdef Bitmap found = None
+        cdef Bitmap both = None
+        if not 0 <= field < len(self.fields):
+            return
+        target = self.fields[field]
+        for term in terms:
+            l = target.list_of(<uint64_t>term)
+            if all and l == NULL:
+                return
+            if l == NULL:
+                continue
+            if not all:
+                with nogil:
+                    _mark(l, target.lengths, into.words, into.n_bits)
+                continue
+            both = Bitmap(into.n_bits)
+            with nogil:
+                _mark(l, target.lengths, both.words, both.n_bits)
+            if found is not None:
+                both.iand(found)
+            found = both
+        if found is not None:
+            into.ior(found)
+
+    def df(self, Py_ssize_t field, uint64_t term):
+        """Return how many texts of a field have a term."""
+        cdef List* l
+        if not 0 <= field < len(self.fields):
+            return 0
+        l = (<TextField>self.fields[field]).list_of(term)
+        return 0 if l == NULL else l.df
+
+    def length(self, Py_ssize_t field, Py_ssize_t slot):
+        """Return the words of the text of a slot, None when it has none."""
+        cdef TextField target
+        if not 0 <= field < len(self.fields) or slot < 0:
+            return None
+        target = self.fields[field]
+        return int(length_of(target.lengths, <slot_t>slot)) if target.has(slot) else None
+
+    def terms(self, Py_ssize_t field, Py_ssize_t slot):
+        """Return the terms of the text of a slot, ascending; none when it has no text."""
+        cdef TextField target
+        cdef size_t n_bytes = 0
+        cdef const char* at
+        cdef const char* stop
+        cdef uint32_t term = NO_SLOT
+        found = []
+        if not 0 <= field < len(self.fields) or slot < 0 or not (<TextField>self.fields[field]).has(slot):
+            return found
+        target = self.fields[field]
+        at = target.terms.get(<uint32_t>slot, &n_bytes)
+        stop = at + n_bytes
+        while at < stop:
+            at = next_term(at, &term)
+            found.append(term)
+        return found
+
+    @property
+    def n_fields(self):
+        """Fields that exist."""
+        return len(self.fields)
+
+    def stats(self, Py_ssize_t field):
+        """Return ``n_docs``, ``total_length``, ``n_terms``, ``n_postings`` and bytes of one field."""
+        if not 0 <= field < len(self.fields):
+            raise IndexError(f"field {field} of {len(self.fields)}")
+        return self.fields[field].stats()
+
+    def memory_bytes(self):
+        """Return the bytes allocated."""
+        total = 0
+        for field in range(len(self.fields)):
+            parts = self.stats(field)
+            total += parts["list_bytes"] + parts["forward_bytes"] + parts["length_bytes"]
+        return total
+
+    # ---- snapshots
+
+    def freeze(self, str prefix):
+        """Return the sections of the present state; they stay as they are now while writes go on."""
+        numbers = np.asarray([len(self.fields)], np.uint32).tobytes()
+        sections = [Section(f"{prefix}/fields", 4, 4, lambda start, stop: numbers[start:stop])]
+        for number, field in enumerate(self.fields):
+            sections += field.freeze(f"{prefix}/{number}")
+        return sections
+
+    def load(self, str prefix, reader, Py_ssize_t n_slots):
+        """Replace the contents by the sections that `freeze` gave. Raises CorruptSnapshot for what they cannot be.
+
+        Parameters
+        ----------
+        prefix : str
+            As given to `freeze`.
+        reader : SectionReader
+            The snapshot.
+        n_slots : int
+            Slots that the owner has; a text of a larger one is damage.
+        """
+        numbers = reader.read(f"{prefix}/fields")
+        n_fields = int.from_bytes(numbers, "little")
+        if len(numbers) != 4 or n_fields > MAX_FIELDS:
+            raise CorruptSnapshot(f"{prefix}/fields: expected the number of fields, got {len(numbers)} bytes")
+        fields = []
+        for number in range(n_fields):
+            field = TextField()
+            field.load(f"{prefix}/{number}", reader, n_slots)
+            fields.append(field)
+        self.fields = fields
+
+
+cdef void _mark(const List* l, const uint32_t* lengths, word_t* rows, Py_ssize_t n_bits) noexcept nogil:
+    """Set the bits of the texts in a list."""
+    cdef slot_t slots[ROOM]
+    cdef uint32_t tfs[ROOM]
+    cdef uint32_t i, at, n
+    cdef uint32_t n_blocks = n_blocks_of(l)
+    for at in range(n_blocks + 1):
+        if at < n_blocks:
+            n = blocks_of(l)[at].n
+            decode_block(bytes_of(l), &blocks_of(l)[at], blocks_of(l)[at - 1].last if at else <slot_t>NO_SLOT, slots, tfs)
+        else:
+            n = decode_tail(l, slots, tfs)
+        for i in range(n):
+            if tfs[i] and lengths[slots[i]] and slots[i] < n_bits:
+                bitmap_set(rows, slots[i])
+
+
+cdef tuple _results(Scratch* s):
+    cdef Py_ssize_t i
+    slots = np.empty(s.found, np.uint32)
+    scores = np.empty(s.found, np.float32)
+    cdef uint32_t[::1] slots_view = slots
+    cdef uint32_t[::1] bits = scores.view(np.uint32)
+    for i in range(s.found):
+        slots_view[i] = ~<uint32_t>s.heap[i]
+        bits[i] = <uint32_t>(s.heap[i] >> 32)
+    return slots, scores

@@ -1,0 +1,84 @@
+"""Inverted lists: the postings of one term in few bytes. Their C structures, and what may be done with them."""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcpy
+
+from kektordb._types cimport NO_SLOT, slot_t
+
+cdef enum:
+    FULL = 128                  # postings of a sealed block
+    ROOM = FULL + 1             # places of a buffer that a block is decoded into, with one for a posting or sentinel
+    INLINE = 8                  # bytes of a list that lie in the place of the pointer to them
+    MAX_EXACT = 1 << 24         # counts and lengths are exact in float32 up to here
+
+# What a length array holds for a slot without text, so that untouched memory means "no text": lengths are kept as the
+# bits of float32 infinity changed by the bits of the length. An infinite length makes every score of the slot zero.
+cdef enum:
+    ABSENT_BITS = 0x7F800000
+
+
+cdef struct Sealed:
+    # 128 postings, or fewer after changes, that lie bit-packed in the bytes of the list
+    slot_t last                 # the largest slot
+    uint32_t at                 # first byte
+    uint32_t impact
+    uint8_t slot_bits           # width of the differences of slots
+    uint8_t tf_bits             # width of the counts
+    uint8_t n                   # postings, those of deleted texts included
+    uint8_t unused
+
+
+cdef struct Index:
+    # before the `Sealed` blocks of a list, in one piece of memory with them
+    uint32_t n_blocks
+    uint32_t capacity
+    uint32_t n_sealed           # postings in all blocks
+    uint32_t tail_at            # bytes of all blocks
+
+
+cdef struct List:
+    Index* index                # NULL while nothing is sealed
+    uint8_t* data               # see bytes_of
+    uint32_t capacity           # of data
+    uint32_t used
+    uint32_t df                 # texts that have the term
+    uint32_t n                  # postings, those of deleted texts included
+    slot_t last                 # the largest slot
+    uint32_t impact             # of all postings
+
+
+cdef inline uint8_t* bytes_of(const List* l) noexcept nogil:
+    return <uint8_t*>&l.data if l.capacity <= INLINE else l.data
+
+
+cdef inline Sealed* blocks_of(const List* l) noexcept nogil:
+    return <Sealed*>(l.index + 1)
+
+
+cdef inline uint32_t n_blocks_of(const List* l) noexcept nogil:
+    return 0 if l.index == NULL else l.index.n_blocks
+
+
+cdef inline uint32_t n_tail_of(const List* l) noexcept nogil:
+    return l.n if l.index == NULL else l.n - l.index.n_sealed
+
+
+cdef inline float length_of(const uint32_t* lengths, slot_t slot) noexcept nogil:
+    cdef uint32_t bits = lengths[slot] ^ ABSENT_BITS
+    cdef float length
+    memcpy(&length, &bits, 4)
+    return length
+
+
+cdef int make_room(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
+cdef void put(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
+cdef void strike(List* l, slot_t slot) noexcept nogil
+cdef int compact_list(List* l, const uint32_t* lengths) noexcept nogil
+cdef void free_list(List* l) noexcept nogil
+cdef size_t list_bytes(const List* l) noexcept nogil
+cdef void decode_block(const uint8_t* data, const Sealed* block, slot_t before, slot_t* slots,
+                       uint32_t* tfs) noexcept nogil
+cdef uint32_t decode_tail(const List* l, slot_t* slots, uint32_t* tfs) noexcept nogil
+cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil
+cdef float impact_score(uint32_t impact, float at_zero, float per_word) noexcept nogil
+cdef int alloc_list(List* l, uint32_t used, uint32_t n_blocks) noexcept nogil

@@ -1,0 +1,9 @@
+from typing import final
+
+from kektordb.types import Section, SectionReader
+
+@final
+class TextField:
+    def stats(self) -> dict[str, int]: ...
+    def freeze(self, prefix: str) -> list[Section]: ...
+    def load(self, prefix: str, reader: SectionReader, n_slots: int) -> None: ...
