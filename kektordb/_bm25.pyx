@@ -25,9 +25,13 @@ from kektordb._lists cimport (
     List,
     blocks_of,
     bytes_of,
+    cell_t,
     decode_block,
+    decode_cell,
     decode_tail,
+    df_of,
     length_of,
+    list_in,
     n_blocks_of,
 )
 from kektordb._textfield cimport TextField, next_term
@@ -155,7 +159,7 @@ cdef class TextIndex:
         if target.has(slot):
             raise ValueError(f"slot {slot} has a text in field {field}")
         self._encode(&terms[0] if n else NULL, n, &n_bytes)
-        target.reserve(slot, n, terms[n - 1] if n else 0)
+        target.reserve(slot + 1, <Py_ssize_t>terms[n - 1] + 1 if n else 0)
         target.terms.reserve(slot + 1, n_bytes, 1)
         with nogil:
             target.strike_all(<slot_t>slot)
@@ -232,11 +236,11 @@ cdef class TextIndex:
     cdef Scratch* _open(self, object query, Py_ssize_t k) except NULL:
         """Take scratch with a cursor for each list that the query needs."""
         cdef dict weights = {}
-        cdef double weight, idf, average
+        cdef double weight, idf, average, df
         cdef Py_ssize_t number, term
         cdef Scratch* s
         cdef TextField field
-        cdef List* l
+        cdef cell_t cell
         for number, term, given in query:
             weight = given
             if not 0 <= weight < 1e30:
@@ -256,12 +260,13 @@ cdef class TextIndex:
             if not 0 <= number < len(self.fields):
                 continue
             field = self.fields[number]
-            l = field.list_of(<uint64_t>term)
-            if l == NULL or l.df == 0 or given == 0:
+            cell = field.cell_of(<uint64_t>term)
+            df = df_of(cell)
+            if df == 0 or given == 0:
                 continue
-            idf = log(1 + (field.n_docs - <double>l.df + 0.5) / (l.df + 0.5))
+            idf = log(1 + (field.n_docs - df + 0.5) / (df + 0.5))
             average = max(1, <double>field.total_length) / field.n_docs
-            open_cursor(&s.cursors[s.n], l, field.lengths, <float>(<double>given * idf),
+            open_cursor(&s.cursors[s.n], cell, field.lengths, <float>(<double>given * idf),
                         <float>(self.k1 * (1 - self.b)) + TINY, <float>(self.k1 * self.b / average) + TINY)
             s.n += 1
         return s
@@ -296,7 +301,7 @@ cdef class TextIndex:
         try:
             if s.n and k:
                 for i in range(s.n):
-                    n_postings += s.cursors[i].list.n
+                    n_postings += s.cursors[i].n_list
                 s.k = min(k, n_postings)
                 if allowed is None:
                     with nogil:
@@ -376,10 +381,10 @@ cdef class TextIndex:
         """
         cdef dict weights = {}
         cdef TextField field
-        cdef List* l
+        cdef cell_t cell
         cdef Cursor* c
         cdef Scratch* s
-        cdef double tf, idf, average, length
+        cdef double tf, df, idf, average, length
         cdef Py_ssize_t number, term
         for number, term, given in query:
             weights[(number, term)] = weights.get((number, term), 0.0) + given
@@ -402,14 +407,15 @@ cdef class TextIndex:
             if 0 <= slot < field.n_slots and field.has(slot):
                 length = length_of(field.lengths, <slot_t>slot)
                 part["length"] = int(length)
-            l = field.list_of(<uint64_t>term)
-            if l == NULL or l.df == 0:
+            cell = field.cell_of(<uint64_t>term)
+            df = df_of(cell)
+            if df == 0:
                 continue
-            idf = log(1 + (field.n_docs - <double>l.df + 0.5) / (l.df + 0.5))
-            part["df"] = l.df
+            idf = log(1 + (field.n_docs - df + 0.5) / (df + 0.5))
+            part["df"] = df_of(cell)
             part["idf"] = idf
             if part["length"] is not None:
-                open_cursor(c, l, field.lengths, 1, 1, 1)
+                open_cursor(c, cell, field.lengths, 1, 1, 1)
                 part["tf"] = count_of(c, <slot_t>slot)
             tf = part["tf"]
             if tf:
@@ -422,7 +428,7 @@ cdef class TextIndex:
     def contains(self, Py_ssize_t field, terms, bint all, Bitmap into not None):
         """Add to `into` the slots whose text has any, or with `all` each, of the terms; of no terms: none."""
         cdef TextField target
-        cdef List* l
+        cdef cell_t cell
         cdef Py_ssize_t term
         cdef Bitmap found = None
         cdef Bitmap both = None
@@ -430,18 +436,18 @@ cdef class TextIndex:
             return
         target = self.fields[field]
         for term in terms:
-            l = target.list_of(<uint64_t>term)
-            if all and l == NULL:
-                return
-            if l == NULL:
+            cell = target.cell_of(<uint64_t>term)
+            if cell == 0:
+                if all:
+                    return
                 continue
             if not all:
                 with nogil:
-                    _mark(l, target.lengths, into.words, into.n_bits)
+                    _mark(cell, target.lengths, into.words, into.n_bits)
                 continue
             both = Bitmap(into.n_bits)
             with nogil:
-                _mark(l, target.lengths, both.words, both.n_bits)
+                _mark(cell, target.lengths, both.words, both.n_bits)
             if found is not None:
                 both.iand(found)
             found = both
@@ -450,11 +456,9 @@ cdef class TextIndex:
 
     def df(self, Py_ssize_t field, uint64_t term):
         """Return how many texts of a field have a term."""
-        cdef List* l
         if not 0 <= field < len(self.fields):
             return 0
-        l = (<TextField>self.fields[field]).list_of(term)
-        return 0 if l == NULL else l.df
+        return df_of((<TextField>self.fields[field]).cell_of(term))
 
     def length(self, Py_ssize_t field, Py_ssize_t slot):
         """Return the words of the text of a slot, None when it has none."""
@@ -535,18 +539,24 @@ cdef class TextIndex:
         self.fields = fields
 
 
-cdef void _mark(const List* l, const uint32_t* lengths, word_t* rows, Py_ssize_t n_bits) noexcept nogil:
-    """Set the bits of the texts in a list."""
+cdef void _mark(cell_t cell, const uint32_t* lengths, word_t* rows, Py_ssize_t n_bits) noexcept nogil:
+    """Set the bits of the texts that have a term."""
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
-    cdef uint32_t i, at, n
-    cdef uint32_t n_blocks = n_blocks_of(l)
+    cdef uint32_t i, at, n, n_blocks = 0
+    cdef slot_t before = NO_SLOT
+    cdef const List* l = list_in(cell)
+    if l != NULL:
+        n_blocks = n_blocks_of(l)
     for at in range(n_blocks + 1):
         if at < n_blocks:
             n = blocks_of(l)[at].n
-            decode_block(bytes_of(l), &blocks_of(l)[at], blocks_of(l)[at - 1].last if at else <slot_t>NO_SLOT, slots, tfs)
-        else:
+            decode_block(bytes_of(l), &blocks_of(l)[at], before, slots, tfs)
+            before = blocks_of(l)[at].last
+        elif l != NULL:
             n = decode_tail(l, slots, tfs)
+        else:
+            n = decode_cell(cell, slots, tfs)
         for i in range(n):
             if tfs[i] and lengths[slots[i]] and slots[i] < n_bits:
                 bitmap_set(rows, slots[i])

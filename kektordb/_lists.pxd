@@ -1,6 +1,7 @@
 """Inverted lists: the postings of one term in few bytes. Their C structures, and what may be done with them."""
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stddef cimport size_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy
 
 from kektordb._types cimport NO_SLOT, slot_t
@@ -8,7 +9,7 @@ from kektordb._types cimport NO_SLOT, slot_t
 cdef enum:
     FULL = 128                  # postings of a sealed block
     ROOM = FULL + 1             # places of a buffer that a block is decoded into, with one for a posting or sentinel
-    INLINE = 8                  # bytes of a list that lie in the place of the pointer to them
+    FEW = 7                     # postings that a cell may hold
     MAX_EXACT = 1 << 24         # counts and lengths are exact in float32 up to here
 
 # What a length array holds for a slot without text, so that untouched memory means "no text": lengths are kept as the
@@ -37,9 +38,9 @@ cdef struct Index:
 
 
 cdef struct List:
+    # the bytes of the blocks and of the tail follow, in one piece of memory
     Index* index                # NULL while nothing is sealed
-    uint8_t* data               # see bytes_of
-    uint32_t capacity           # of data
+    uint32_t capacity           # bytes that may follow
     uint32_t used
     uint32_t df                 # texts that have the term
     uint32_t n                  # postings, those of deleted texts included
@@ -47,8 +48,31 @@ cdef struct List:
     uint32_t impact             # of all postings
 
 
+# All postings of a term: 0 for none; an odd number that holds a few; or the address of a List.
+ctypedef uint64_t cell_t
+
+
+cdef inline List* list_in(cell_t cell) noexcept nogil:
+    """Return the list of a cell, NULL when it holds its few postings itself."""
+    return NULL if cell & 1 else <List*><size_t>cell
+
+
+cdef inline uint32_t df_of(cell_t cell) noexcept nogil:
+    """Return how many texts have the term. A cell holds none of deleted texts."""
+    if cell & 1:
+        return <uint32_t>(cell >> 1 & 7)
+    return list_in(cell).df if cell else 0
+
+
+cdef inline uint32_t n_of(cell_t cell) noexcept nogil:
+    """Return how many postings there are, those of deleted texts included."""
+    if cell & 1:
+        return <uint32_t>(cell >> 1 & 7)
+    return list_in(cell).n if cell else 0
+
+
 cdef inline uint8_t* bytes_of(const List* l) noexcept nogil:
-    return <uint8_t*>&l.data if l.capacity <= INLINE else l.data
+    return <uint8_t*>(l + 1)
 
 
 cdef inline Sealed* blocks_of(const List* l) noexcept nogil:
@@ -70,15 +94,19 @@ cdef inline float length_of(const uint32_t* lengths, slot_t slot) noexcept nogil
     return length
 
 
-cdef int make_room(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
-cdef void put(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
-cdef void strike(List* l, slot_t slot) noexcept nogil
-cdef int compact_list(List* l, const uint32_t* lengths) noexcept nogil
+cdef int make_room(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
+cdef void put(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
+cdef uint32_t forget(cell_t* cell, slot_t slot) noexcept nogil
+cdef void strike(cell_t cell, slot_t slot) noexcept nogil
+cdef int compact_cell(cell_t* cell, const uint32_t* lengths) noexcept nogil
 cdef void free_list(List* l) noexcept nogil
 cdef size_t list_bytes(const List* l) noexcept nogil
+cdef uint32_t decode_cell(cell_t cell, slot_t* slots, uint32_t* tfs) noexcept nogil
 cdef void decode_block(const uint8_t* data, const Sealed* block, slot_t before, slot_t* slots,
                        uint32_t* tfs) noexcept nogil
 cdef uint32_t decode_tail(const List* l, slot_t* slots, uint32_t* tfs) noexcept nogil
-cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil
+cdef uint32_t impact_of(const slot_t* slots, const uint32_t* tfs, uint32_t n, const uint32_t* lengths) noexcept nogil
 cdef float impact_score(uint32_t impact, float at_zero, float per_word) noexcept nogil
-cdef int alloc_list(List* l, uint32_t used, uint32_t n_blocks) noexcept nogil
+cdef List* alloc_list(uint32_t used, uint32_t n_blocks) noexcept nogil
+cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil
+cdef bint is_cell_sound(cell_t cell, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil

@@ -3,20 +3,24 @@
 A posting is a slot and a count (tf). The newest up to 128 of a list lie in its tail, as varints: the difference to the
 slot before, less one, and a bit that says whether the count is 1; else the count follows. A full tail is sealed: a block of
 differences and counts, each packed in as many bits as the largest takes, and 16 bytes that say where it lies and
-what it can contribute to a score at most. A list of a few postings needs no memory beside its head.
+what it can contribute to a score at most.
 
-Postings of deleted texts stay until the list is compacted; the lengths of their slots are infinite, so that they score
-nothing. When such a slot gets a text again, they are struck first: a count of zero in a block; a tail is written anew.
+Most terms are rare, so there is an array of *cells*, 8 bytes a term, and a cell holds up to 7 bytes of postings itself;
+only a term with more has a list. (Of 109,000 terms in 42,000 paragraphs 84 % have none.)
+
+Postings of deleted texts stay in a list until it is compacted; the lengths of their slots are infinite, so that they
+score nothing. When such a slot gets a text again, they are struck first: a count of zero in a block; a tail is written
+anew. A cell is written anew at once.
 
 An *impact* is four bytes: the least length, as a code, of texts that have the term once, twice, and more often, and the
 largest count. It bounds the score of a block whatever the average length is by now.
 
-Whatever can fail, fails in `make_room`, `compact_list` and `alloc_list`, with -1 and nothing changed.
+Whatever can fail for want of memory, fails in `make_room`, `compact_cell` and `alloc_list`, and changes nothing then.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
-from libc.string cimport memcpy, memmove
+from libc.string cimport memcpy, memmove, memset
 
 from kektordb._memory cimport free_block, resize_block
 from kektordb._types cimport NO_SLOT, slot_t
@@ -26,10 +30,11 @@ cdef enum:
     MAX_PACKED = ROOM * 8 + 2 * SLACK
     MAX_VARINT = 5
     ALIGN = 16                  # what malloc rounds to; 8 bytes of each piece are its own
+    FIRST_BYTES = 24            # of a new list
     MAX_LIST = 0xF0000000u
     NOTHING = 0xFF              # the code of no length at all
     MAX_CODE = 0xFE
-    EXACT_CODES = 16            # lengths below it are their own code
+    EXACT_CODES = 16            # lengths below twice that are their own code
     NO_IMPACT = 0x00FFFFFFu
 
 
@@ -72,7 +77,8 @@ cdef inline uint32_t _merged(uint32_t a, uint32_t b) noexcept nogil:
     return once | twice << 8 | more << 16 | max(a >> 24, b >> 24) << 24
 
 
-cdef uint32_t _impact_of(const slot_t* slots, const uint32_t* tfs, uint32_t n, const uint32_t* lengths) noexcept nogil:
+cdef uint32_t impact_of(const slot_t* slots, const uint32_t* tfs, uint32_t n, const uint32_t* lengths) noexcept nogil:
+    """Return the impact of postings; those of deleted texts have none."""
     cdef uint32_t i, impact = NO_IMPACT
     for i in range(n):
         if tfs[i] and lengths[slots[i]]:
@@ -156,7 +162,7 @@ cdef uint32_t _encode_block(const slot_t* slots, const uint32_t* tfs, uint32_t n
     block.unused = 0
     block.slot_bits = <uint8_t>_width(any_gap)
     block.tf_bits = <uint8_t>_width(any_tf)
-    block.impact = _impact_of(slots, tfs, n, lengths)
+    block.impact = impact_of(slots, tfs, n, lengths)
     return <uint32_t>(_pack(tfs, n, block.tf_bits, _pack(gaps, n, block.slot_bits, out)) - out)
 
 
@@ -244,30 +250,68 @@ cdef void _write_tail(List* l, const slot_t* slots, const uint32_t* tfs, uint32_
     l.used = <uint32_t>(at - data)
 
 
+cdef uint32_t decode_cell(cell_t cell, slot_t* slots, uint32_t* tfs) noexcept nogil:
+    """Decode what a cell holds itself, return how many postings that is."""
+    # Room for 14 varints whatever the bytes are, since a damaged cell is decoded to be checked.
+    cdef uint8_t[24] data
+    cdef uint32_t i, n = <uint32_t>(cell >> 1 & 7)
+    cdef slot_t before = NO_SLOT
+    cdef const uint8_t* at = data
+    cdef uint64_t code = 0
+    if not cell & 1:
+        return 0
+    cell >>= 8
+    memcpy(data, &cell, 8)
+    memset(data + 8, 0, 16)
+    for i in range(n):
+        at = _read_varint(at, &code)
+        before += <uint32_t>(code >> 1) + 1
+        slots[i] = before
+        tfs[i] = 1
+        if not code & 1:
+            at = _read_varint(at, &code)
+            tfs[i] = <uint32_t>code
+    return n
+
+
+cdef bint _encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cell_t* cell) noexcept nogil:
+    """Make a cell of some postings; 0 when they are too many."""
+    cdef uint8_t[2 * MAX_VARINT + FEW] data
+    cdef uint8_t* at = data
+    cdef slot_t before = NO_SLOT
+    cdef uint32_t i
+    cdef uint64_t held = 0
+    if n == 0:
+        cell[0] = 0
+        return True
+    if n > FEW:
+        return False
+    for i in range(n):
+        at = _write_posting(at, slots[i], before, tfs[i])
+        before = slots[i]
+        if at - data > FEW:
+            return False
+    memcpy(&held, data, <size_t>(at - data))
+    cell[0] = held << 8 | <uint64_t>(at - data) << 4 | n << 1 | 1
+    return True
+
+
 # ------------------------------------------------------------------------------------------------------------- memory
 
-cdef int _grow(List* l, size_t needed) noexcept nogil:
-    """Make the capacity at least `needed`, an eighth more when it must grow."""
-    cdef size_t capacity
-    cdef uint8_t* data
-    if needed <= max(l.capacity, <uint32_t>INLINE):
+cdef int _grow(cell_t* cell, size_t needed) noexcept nogil:
+    """Make the capacity of the list in a cell at least `needed`, an eighth more when it must grow."""
+    cdef List* l = list_in(cell[0])
+    cdef size_t total
+    if needed <= l.capacity:
         return 0
-    # The least that malloc gives has 24 bytes for us, and then 16 more each.
-    capacity = (needed + needed // 8 + SLACK + ALIGN - 1) // ALIGN * ALIGN - SLACK
-    if capacity < 24:
-        capacity = 24
-    if capacity > MAX_LIST:
+    total = (sizeof(List) + needed + needed // 8 + ALIGN - 1 + SLACK) // ALIGN * ALIGN - SLACK
+    if total > MAX_LIST:
         return -1
-    if l.capacity <= INLINE:
-        data = <uint8_t*>resize_block(NULL, 0, capacity)
-        if data != NULL:
-            memcpy(data, &l.data, INLINE)
-    else:
-        data = <uint8_t*>resize_block(l.data, l.capacity, capacity)
-    if data == NULL:
+    l = <List*>resize_block(l, sizeof(List) + l.capacity, total)
+    if l == NULL:
         return -1
-    l.data = data
-    l.capacity = <uint32_t>capacity
+    l.capacity = <uint32_t>(total - sizeof(List))
+    cell[0] = <cell_t><size_t>l
     return 0
 
 
@@ -291,50 +335,71 @@ cdef int _grow_index(List* l) noexcept nogil:
     return 0
 
 
-cdef int alloc_list(List* l, uint32_t used, uint32_t n_blocks) noexcept nogil:
-    """Give an empty list room for exactly what is going to be read into it."""
+cdef List* alloc_list(uint32_t used, uint32_t n_blocks) noexcept nogil:
+    """Make a list with room for exactly what is going to be read into it; NULL when there is no memory."""
+    cdef uint32_t capacity = used + (SLACK if n_blocks else 0)
+    cdef List* l = <List*>resize_block(NULL, 0, sizeof(List) + capacity)
+    if l == NULL:
+        return NULL
+    memset(l, 0, sizeof(List))
+    l.capacity = capacity
+    l.used = used
     if n_blocks:
         l.index = <Index*>malloc(sizeof(Index) + n_blocks * sizeof(Sealed))
         if l.index == NULL:
-            return -1
+            free_list(l)
+            return NULL
         l.index.n_blocks = n_blocks
         l.index.capacity = n_blocks
-    if used > INLINE or n_blocks:
-        l.capacity = used + SLACK + 1  # never so few that the list would count as inline
-        l.data = <uint8_t*>resize_block(NULL, 0, l.capacity)
-        if l.data == NULL:
-            l.capacity = 0
-            return -1
-    l.used = used
-    return 0
+    return l
 
 
 cdef void free_list(List* l) noexcept nogil:
-    if l.capacity > INLINE:
-        free_block(l.data, l.capacity)
-    free(l.index)
-    l.data = NULL
-    l.index = NULL
-    l.capacity = 0
+    if l != NULL:
+        free(l.index)
+        free_block(l, sizeof(List) + l.capacity)
 
 
 cdef size_t list_bytes(const List* l) noexcept nogil:
-    """Return the bytes of a list, its head and what malloc keeps for itself included."""
-    cdef size_t total = sizeof(List)
-    if l.capacity > INLINE:
-        total += l.capacity + SLACK
+    """Return the bytes of a list, what malloc keeps for itself included."""
+    cdef size_t total = sizeof(List) + l.capacity + SLACK
     if l.index != NULL:
         total += sizeof(Index) + l.index.capacity * sizeof(Sealed) + SLACK
     return total
 
 
+cdef int _make_list(cell_t* cell, const uint32_t* lengths) noexcept nogil:
+    """Move what a cell holds itself into a list."""
+    cdef slot_t[FEW + 1] slots
+    cdef uint32_t[FEW + 1] tfs
+    cdef uint32_t n = decode_cell(cell[0], slots, tfs)
+    cdef List* l = alloc_list(FIRST_BYTES, 0)
+    if l == NULL:
+        return -1
+    _write_tail(l, slots, tfs, n)
+    l.n = n
+    l.df = n
+    l.last = slots[n - 1] if n else 0
+    l.impact = impact_of(slots, tfs, n, lengths)
+    cell[0] = <cell_t><size_t>l
+    return 0
+
+
 # ------------------------------------------------------------------------------------------------------------ changes
 
-cdef int make_room(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil:
-    """Make sure that `put` of this posting has room; what the list holds stays the same."""
+cdef int make_room(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil:
+    """Make sure that `put` of this posting has room; what there is stays the same."""
     cdef size_t needed
-    if n_tail_of(l) == FULL and _seal(l, lengths) < 0:
+    cdef cell_t tried = cell[0]
+    cdef List* l
+    if tried == 0 or tried & 1:
+        if _put_in_cell(&tried, slot, tf):
+            return 0
+        if _make_list(cell, lengths) < 0:
+            return -1
+    if n_tail_of(list_in(cell[0])) == FULL and _seal(cell, lengths) < 0:
         return -1
+    l = list_in(cell[0])
     if l.n == 0 or slot > l.last:
         needed = l.used + _varint_bytes(_gap_code(slot, l.last if l.n else <slot_t>NO_SLOT, tf))
         if tf != 1:
@@ -347,11 +412,20 @@ cdef int make_room(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) n
         needed = l.used + 3 * MAX_VARINT
     if l.index != NULL:
         needed += SLACK
-    return _grow(l, needed)
+    return _grow(cell, needed)
 
 
-cdef int _seal(List* l, const uint32_t* lengths) noexcept nogil:
+cdef bint _put_in_cell(cell_t* cell, slot_t slot, uint32_t tf) noexcept nogil:
+    cdef slot_t[FEW + 1] slots
+    cdef uint32_t[FEW + 1] tfs
+    cdef uint32_t n = decode_cell(cell[0], slots, tfs)
+    n = _insert(slots, tfs, n, slot, tf)
+    return _encode_cell(slots, tfs, n, cell)
+
+
+cdef int _seal(cell_t* cell, const uint32_t* lengths) noexcept nogil:
     """Turn the tail into a block."""
+    cdef List* l = list_in(cell[0])
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
     cdef uint8_t packed[MAX_PACKED]
@@ -361,11 +435,12 @@ cdef int _seal(List* l, const uint32_t* lengths) noexcept nogil:
     if _grow_index(l) < 0:
         return -1
     n_bytes = _encode_block(slots, tfs, n, _before(l, l.index.n_blocks), lengths, packed, &block)
-    if _grow(l, <size_t>l.index.tail_at + n_bytes + SLACK) < 0:
+    if _grow(cell, <size_t>l.index.tail_at + n_bytes + SLACK) < 0:
         if l.index.n_blocks == 0:
             free(l.index)
             l.index = NULL
         return -1
+    l = list_in(cell[0])
     block.at = l.index.tail_at
     memcpy(bytes_of(l) + block.at, packed, n_bytes)
     blocks_of(l)[l.index.n_blocks] = block
@@ -376,13 +451,19 @@ cdef int _seal(List* l, const uint32_t* lengths) noexcept nogil:
     return 0
 
 
-cdef void put(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil:
+cdef void put(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil:
     """Add a posting after `make_room`; the length of the slot is known by now."""
-    cdef uint8_t* data = bytes_of(l)
+    cdef List* l
+    cdef uint8_t* data
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
-    cdef uint32_t n
+    if cell[0] == 0 or cell[0] & 1:
+        _put_in_cell(cell, slot, tf)
+        return
+    l = list_in(cell[0])
+    data = bytes_of(l)
     l.impact = _merged(l.impact if l.n else <uint32_t>NO_IMPACT, _impact(tf, length_of(lengths, slot)))
+    l.df += 1
     if l.n == 0 or slot > l.last:
         l.used = <uint32_t>(_write_posting(data + l.used, slot, l.last if l.n else <slot_t>NO_SLOT, tf) - data)
         l.last = slot
@@ -390,9 +471,7 @@ cdef void put(List* l, slot_t slot, uint32_t tf, const uint32_t* lengths) noexce
     elif l.index != NULL and slot <= _before(l, l.index.n_blocks):
         _put_in_block(l, slot, tf, lengths)
     else:
-        n = decode_tail(l, slots, tfs)
-        n = _insert(slots, tfs, n, slot, tf)
-        _write_tail(l, slots, tfs, n)
+        _write_tail(l, slots, tfs, _insert(slots, tfs, decode_tail(l, slots, tfs), slot, tf))
         l.n += 1
 
 
@@ -459,12 +538,32 @@ cdef void _put_in_block(List* l, slot_t slot, uint32_t tf, const uint32_t* lengt
     l.n += n - n_old
 
 
-cdef void strike(List* l, slot_t slot) noexcept nogil:
+cdef uint32_t forget(cell_t* cell, slot_t slot) noexcept nogil:
+    """Count a text no longer; return how many postings of deleted texts there are now. Needs no memory."""
+    cdef slot_t[FEW + 1] slots
+    cdef uint32_t[FEW + 1] tfs
+    cdef uint32_t i, kept = 0
+    cdef uint32_t n
+    if cell[0] and not cell[0] & 1:
+        list_in(cell[0]).df -= 1
+        return list_in(cell[0]).n - list_in(cell[0]).df
+    n = decode_cell(cell[0], slots, tfs)
+    for i in range(n):
+        slots[kept] = slots[i]
+        tfs[kept] = tfs[i]
+        kept += slots[i] != slot
+    # Two gaps that become one take no more bytes than both.
+    _encode_cell(slots, tfs, kept, cell)
+    return 0
+
+
+cdef void strike(cell_t cell, slot_t slot) noexcept nogil:
     """Take the posting of a deleted text away, if it is here still; needs no memory."""
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
     cdef uint32_t i, n, at
-    if l.n == 0 or slot > l.last:
+    cdef List* l = list_in(cell)
+    if l == NULL or l.n == 0 or slot > l.last:
         return
     if l.index != NULL and slot <= _before(l, l.index.n_blocks):
         at = _find_block(l, slot)
@@ -478,7 +577,6 @@ cdef void strike(List* l, slot_t slot) noexcept nogil:
         if slots[i] == slot:
             memmove(slots + i, slots + i + 1, (n - i - 1) * sizeof(slot_t))
             memmove(tfs + i, tfs + i + 1, (n - i - 1) * sizeof(uint32_t))
-            # Two gaps that become one take no more bytes than both.
             _write_tail(l, slots, tfs, n - 1)
             l.n -= 1
             l.last = slots[n - 2] if n > 1 else _before(l, n_blocks_of(l))
@@ -492,20 +590,17 @@ cdef void _clear_count(uint8_t* data, const Sealed* block, uint32_t i) noexcept 
         tfs[bit >> 3] &= <uint8_t>~(1 << (bit & 7))
 
 
-cdef int compact_list(List* l, const uint32_t* lengths) noexcept nogil:
-    """Write the list anew without the postings of deleted texts."""
-    cdef List fresh
+cdef int compact_cell(cell_t* cell, const uint32_t* lengths) noexcept nogil:
+    """Write the list of a cell anew without the postings of deleted texts."""
+    cdef cell_t fresh = 0
+    cdef List* l = list_in(cell[0])
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
     cdef uint32_t i, at, n
-    cdef uint32_t n_blocks = n_blocks_of(l)
-    fresh.index = NULL
-    fresh.data = NULL
-    fresh.capacity = fresh.used = fresh.n = fresh.impact = 0
-    fresh.last = 0
-    fresh.df = l.df
-    for at in range(n_blocks + 1):
-        if at < n_blocks:
+    if l == NULL:
+        return 0
+    for at in range(n_blocks_of(l) + 1):
+        if at < n_blocks_of(l):
             decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots, tfs)
             n = blocks_of(l)[at].n
         else:
@@ -513,11 +608,11 @@ cdef int compact_list(List* l, const uint32_t* lengths) noexcept nogil:
         for i in range(n):
             if tfs[i] and lengths[slots[i]]:
                 if make_room(&fresh, slots[i], tfs[i], lengths) < 0:
-                    free_list(&fresh)
+                    free_list(list_in(fresh))
                     return -1
                 put(&fresh, slots[i], tfs[i], lengths)
     free_list(l)
-    l[0] = fresh
+    cell[0] = fresh
     return 0
 
 
@@ -553,6 +648,21 @@ cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengt
     if not _are_sound(slots, tfs, at, before, n_slots, lengths, &df):
         return False
     return l.last == (slots[at - 1] if at else before) and df == l.df
+
+
+cdef bint is_cell_sound(cell_t cell, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil:
+    """Tell the same of what a cell holds itself."""
+    cdef slot_t[FEW + 1] slots
+    cdef uint32_t[FEW + 1] tfs
+    cdef cell_t again = 0
+    cdef uint32_t df = 0
+    cdef uint32_t n = <uint32_t>(cell >> 1 & 7)
+    if n == 0:
+        return False
+    decode_cell(cell, slots, tfs)
+    if not _are_sound(slots, tfs, n, NO_SLOT, n_slots, lengths, &df) or df != n:
+        return False
+    return _encode_cell(slots, tfs, n, &again) and again == cell
 
 
 cdef bint _are_sound(const slot_t* slots, const uint32_t* tfs, uint32_t n, slot_t before, Py_ssize_t n_slots,

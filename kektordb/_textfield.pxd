@@ -4,7 +4,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cimport cython
 
-from kektordb._lists cimport List
+from kektordb._lists cimport cell_t
 from kektordb._memory cimport Region
 from kektordb._strings cimport Blobs
 from kektordb._types cimport slot_t
@@ -12,15 +12,12 @@ from kektordb._types cimport slot_t
 
 @cython.final
 cdef class TextField:
-    cdef Region numbers_region  # uint32 by term: number of its list, plus one
+    cdef Region cells_region
     cdef Region lengths_region  # see _lists.ABSENT_BITS
-    cdef uint32_t* numbers
-    cdef Py_ssize_t n_terms     # room in `numbers`
+    cdef cell_t* cells          # by term
+    cdef Py_ssize_t n_terms     # one more than the largest term that any text ever had
     cdef uint32_t* lengths
     cdef Py_ssize_t n_slots     # one more than the largest slot that ever had a text
-    cdef List* lists
-    cdef Py_ssize_t n_lists
-    cdef Py_ssize_t lists_capacity
     cdef Blobs terms            # of each slot, deleted ones included until they are compacted
     cdef uint64_t dead_bytes    # of these, of deleted texts
     cdef Py_ssize_t n_docs
@@ -28,8 +25,8 @@ cdef class TextField:
     cdef uint64_t n_postings    # of texts that are not deleted
 
     cdef bint has(self, Py_ssize_t slot) noexcept nogil
-    cdef List* list_of(self, uint64_t term) noexcept nogil
-    cdef int reserve(self, Py_ssize_t slot, Py_ssize_t n, Py_ssize_t max_term) except -1
+    cdef cell_t cell_of(self, uint64_t term) noexcept nogil
+    cdef int reserve(self, Py_ssize_t n_slots, Py_ssize_t n_terms) except -1
     cdef bint make_rooms(self, slot_t slot, const uint32_t* terms, const uint32_t* counts,
                          Py_ssize_t n) noexcept nogil
     cdef void put_all(self, slot_t slot, const uint32_t* terms, const uint32_t* counts, Py_ssize_t n,

@@ -9,7 +9,7 @@ from cpython.buffer cimport PyBUF_WRITE
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 from kektordb._lists cimport (
     ABSENT_BITS,
@@ -19,17 +19,23 @@ from kektordb._lists cimport (
     alloc_list,
     blocks_of,
     bytes_of,
-    compact_list,
+    cell_t,
+    compact_cell,
+    df_of,
+    forget,
     free_list,
+    is_cell_sound,
     is_list_sound,
     length_of,
     list_bytes,
+    list_in,
     make_room,
     n_blocks_of,
+    n_of,
     put,
     strike,
 )
-from kektordb._memory cimport Region, free_block, resize_block
+from kektordb._memory cimport Region
 from kektordb._postings cimport Block, new_block
 from kektordb._strings cimport Blobs
 from kektordb._types cimport NO_SLOT, slot_t
@@ -44,11 +50,11 @@ cdef enum:
     # What one removal writes anew at most, beside one list: a millisecond, since searches wait.
     COMPACT_BUDGET = 1 << 17
     WASTE_MIN = 1 << 20
+    IS_LIST = 2                 # stands for an address in the cells of a snapshot
 
 
 cdef packed struct Row:
-    # one list in a snapshot
-    uint32_t term
+    # one list in a snapshot, in the order of terms
     uint32_t df
     uint32_t n
     uint32_t last
@@ -64,57 +70,38 @@ cdef class TextField:
     """The texts of one field."""
 
     def __cinit__(self):
-        self.numbers_region = Region()
+        self.cells_region = Region()
         self.lengths_region = Region()
         self.terms = Blobs()
 
     def __dealloc__(self):
         cdef Py_ssize_t i
-        for i in range(self.n_lists):
-            free_list(&self.lists[i])
-        free_block(self.lists, self.lists_capacity * sizeof(List))
-        self.lists = NULL
+        for i in range(self.n_terms):
+            free_list(list_in(self.cells[i]))
+            self.cells[i] = 0
 
     cdef bint has(self, Py_ssize_t slot) noexcept nogil:
         return slot < self.n_slots and self.lengths[slot] != 0
 
-    cdef List* list_of(self, uint64_t term) noexcept nogil:
-        """Return the list of a term, or NULL."""
-        if term >= <uint64_t>self.n_terms or self.numbers[term] == 0:
-            return NULL
-        return &self.lists[self.numbers[term] - 1]
+    cdef cell_t cell_of(self, uint64_t term) noexcept nogil:
+        """Return the postings of a term, 0 when there are none."""
+        return self.cells[term] if term < <uint64_t>self.n_terms else 0
 
-    cdef int reserve(self, Py_ssize_t slot, Py_ssize_t n, Py_ssize_t max_term) except -1:
-        """Make room for one more text of `n` terms in everything but the lists themselves."""
-        cdef Py_ssize_t capacity = self.n_lists + n
-        cdef void* moved
-        self.lengths_region.grow(<size_t>(slot + 1) * sizeof(uint32_t))
+    cdef int reserve(self, Py_ssize_t n_slots, Py_ssize_t n_terms) except -1:
+        """Make room for slots and terms below these numbers, in everything but the lists themselves."""
+        self.lengths_region.grow(<size_t>n_slots * sizeof(uint32_t))
         self.lengths = <uint32_t*>self.lengths_region.data
-        self.numbers_region.grow(<size_t>(max_term + 1) * sizeof(uint32_t))
-        self.numbers = <uint32_t*>self.numbers_region.data
-        self.n_terms = <Py_ssize_t>(self.numbers_region.size // sizeof(uint32_t))
-        if capacity > self.lists_capacity:
-            capacity = max(capacity, self.lists_capacity + (self.lists_capacity >> (4 if capacity > 16384 else 1)))
-            moved = resize_block(self.lists, self.lists_capacity * sizeof(List), capacity * sizeof(List))
-            if moved == NULL:
-                raise MemoryError(f"no memory for the lists of {capacity} terms")
-            self.lists = <List*>moved
-            self.lists_capacity = capacity
+        self.cells_region.grow(<size_t>n_terms * sizeof(cell_t))
+        self.cells = <cell_t*>self.cells_region.data
+        self.n_terms = max(self.n_terms, n_terms)
         return 0
 
     cdef bint make_rooms(self, slot_t slot, const uint32_t* terms, const uint32_t* counts,
                          Py_ssize_t n) noexcept nogil:
         """Make room in the lists of `terms`; 0 when there is no memory, and nothing was changed then."""
         cdef Py_ssize_t i
-        cdef uint32_t number
         for i in range(n):
-            number = self.numbers[terms[i]]
-            if number == 0:
-                memset(&self.lists[self.n_lists], 0, sizeof(List))
-                self.n_lists += 1
-                number = <uint32_t>self.n_lists
-                self.numbers[terms[i]] = number
-            if make_room(&self.lists[number - 1], slot, counts[i], self.lengths) < 0:
+            if make_room(&self.cells[terms[i]], slot, counts[i], self.lengths) < 0:
                 return 0
         return 1
 
@@ -122,7 +109,6 @@ cdef class TextField:
                       uint32_t length) noexcept nogil:
         """Add a text for which there is room."""
         cdef Py_ssize_t i
-        cdef List* l
         cdef float value = <float>length
         cdef uint32_t bits
         memcpy(&bits, &value, 4)
@@ -130,9 +116,7 @@ cdef class TextField:
         if <Py_ssize_t>slot >= self.n_slots:
             self.n_slots = <Py_ssize_t>slot + 1
         for i in range(n):
-            l = &self.lists[self.numbers[terms[i]] - 1]
-            put(l, slot, counts[i], self.lengths)
-            l.df += 1
+            put(&self.cells[terms[i]], slot, counts[i], self.lengths)
         self.n_docs += 1
         self.total_length += length
         self.n_postings += n
@@ -148,7 +132,7 @@ cdef class TextField:
         stop = at + n_bytes
         while at < stop:
             at = next_term(at, &term)
-            strike(self.list_of(term), slot)
+            strike(self.cells[term], slot)
         self.terms.drop(slot)
         self.dead_bytes -= n_bytes
 
@@ -159,28 +143,27 @@ cdef class TextField:
         cdef const char* stop = at + n_bytes
         cdef uint32_t term = NO_SLOT
         cdef Py_ssize_t budget = COMPACT_BUDGET
-        cdef List* l
+        cdef uint32_t n_dead
         self.n_docs -= 1
         self.total_length -= <uint64_t>length_of(self.lengths, slot)
         self.lengths[slot] = 0
         self.dead_bytes += n_bytes
         while at < stop:
             at = next_term(at, &term)
-            l = self.list_of(term)
-            l.df -= 1
+            n_dead = forget(&self.cells[term], slot)
             self.n_postings -= 1
-            if l.n - l.df > DEAD_MIN + (l.n >> DEAD_SHIFT) and budget > 0:
-                budget -= l.n
-                compact_list(l, self.lengths)  # without memory it stays as it is
+            if n_dead > DEAD_MIN + (n_of(self.cells[term]) >> DEAD_SHIFT) and budget > 0:
+                budget -= n_of(self.cells[term])
+                compact_cell(&self.cells[term], self.lengths)  # without memory it stays as it is
 
     cdef int compact(self) except -1:
         """Write everything anew without deleted texts."""
         cdef Py_ssize_t i
         cdef bint has_memory = True
         with nogil:
-            for i in range(self.n_lists):
-                if self.lists[i].n > self.lists[i].df:
-                    has_memory = has_memory and compact_list(&self.lists[i], self.lengths) == 0
+            for i in range(self.n_terms):
+                if n_of(self.cells[i]) > df_of(self.cells[i]):
+                    has_memory = has_memory and compact_cell(&self.cells[i], self.lengths) == 0
             if has_memory:
                 for i in range(self.terms.n_used):
                     if not self.has(i):
@@ -197,13 +180,14 @@ cdef class TextField:
     def stats(self):
         """Return counts, and bytes by part."""
         cdef Py_ssize_t i
-        cdef size_t lists = (self.lists_capacity - self.n_lists) * sizeof(List) + _touched(self) * sizeof(uint32_t)
+        cdef size_t lists = self.n_terms * sizeof(cell_t)
         cdef Py_ssize_t n_terms = 0
         cdef Py_ssize_t n_stale = 0
-        for i in range(self.n_lists):
-            lists += list_bytes(&self.lists[i])
-            n_terms += self.lists[i].df > 0
-            n_stale += self.lists[i].n - self.lists[i].df
+        for i in range(self.n_terms):
+            if list_in(self.cells[i]) != NULL:
+                lists += list_bytes(list_in(self.cells[i]))
+            n_terms += df_of(self.cells[i]) > 0
+            n_stale += n_of(self.cells[i]) - df_of(self.cells[i])
         return {
             "n_docs": self.n_docs,
             "total_length": self.total_length,
@@ -220,18 +204,20 @@ cdef class TextField:
 
     def freeze(self, str prefix):
         """Return the sections of the present state, all copied but the forward lists."""
-        cdef Py_ssize_t i, n_blocks = 0, n_bytes = 0, at = 0, n_rows = 0
+        cdef Py_ssize_t i, n_blocks = 0, n_bytes = 0, n_rows = 0
         cdef List* l
         cdef Row* row
-        cdef Block rows, blocks, data, lengths
-        for i in range(self.n_lists):
-            if self.lists[i].n:
+        cdef Block rows, blocks, data, cells, lengths
+        for i in range(self.n_terms):
+            l = list_in(self.cells[i])
+            if l != NULL:
                 n_rows += 1
-                n_blocks += n_blocks_of(&self.lists[i])
-                n_bytes += self.lists[i].used
+                n_blocks += n_blocks_of(l)
+                n_bytes += l.used
         rows = new_block(n_rows * <Py_ssize_t>sizeof(Row))
         blocks = new_block(n_blocks * <Py_ssize_t>sizeof(Sealed))
         data = new_block(n_bytes)
+        cells = new_block(self.n_terms * <Py_ssize_t>sizeof(cell_t))
         lengths = new_block(self.n_slots * <Py_ssize_t>sizeof(uint32_t))
         row = <Row*>rows.data
         n_blocks = 0
@@ -239,11 +225,11 @@ cdef class TextField:
         with nogil:
             if self.n_slots:
                 memcpy(lengths.data, self.lengths, self.n_slots * sizeof(uint32_t))
-            for at in range(self.n_terms):
-                if self.numbers[at] == 0 or self.lists[self.numbers[at] - 1].n == 0:
+            for i in range(self.n_terms):
+                l = list_in(self.cells[i])
+                (<cell_t*>cells.data)[i] = self.cells[i] if l == NULL else <cell_t>IS_LIST
+                if l == NULL:
                     continue
-                l = &self.lists[self.numbers[at] - 1]
-                row.term = <uint32_t>at
                 row.df, row.n, row.last, row.impact, row.used = l.df, l.n, l.last, l.impact, l.used
                 row.n_blocks = n_blocks_of(l)
                 memcpy(data.data + n_bytes, bytes_of(l), l.used)
@@ -253,7 +239,8 @@ cdef class TextField:
                 n_blocks += row.n_blocks
                 row += 1
         return [
-            Section(f"{prefix}/lists", sizeof(uint32_t), rows.size, rows.read),
+            Section(f"{prefix}/cells", sizeof(cell_t), cells.size, cells.read),
+            Section(f"{prefix}/lists", sizeof(Row), rows.size, rows.read),
             Section(f"{prefix}/blocks", sizeof(Sealed), blocks.size, blocks.read),
             Section(f"{prefix}/bytes", 1, data.size, data.read),
             Section(f"{prefix}/lengths", sizeof(uint32_t), lengths.size, lengths.read),
@@ -262,26 +249,26 @@ cdef class TextField:
 
     def load(self, str prefix, reader, Py_ssize_t n_slots):
         """Fill a new field from the sections that `freeze` gave. Raises CorruptSnapshot for what it cannot be."""
+        cdef Block cells = _loaded(reader, f"{prefix}/cells")
         cdef Block rows = _loaded(reader, f"{prefix}/lists")
         cdef Block blocks = _loaded(reader, f"{prefix}/blocks")
         cdef Block data = _loaded(reader, f"{prefix}/bytes")
-        cdef Py_ssize_t n_rows = rows.size // <Py_ssize_t>sizeof(Row)
         cdef Py_ssize_t n_length_bytes = reader.size(f"{prefix}/lengths")
-        cdef const Row* last = <const Row*>rows.data + (n_rows - 1)
         cdef int fault = 0
         self.n_slots = n_length_bytes // <Py_ssize_t>sizeof(uint32_t)
-        if rows.size % sizeof(Row) or n_length_bytes % sizeof(uint32_t) or self.n_slots > n_slots:
-            raise CorruptSnapshot(f"{prefix}: sections of {rows.size} and {n_length_bytes} bytes cannot be")
-        self.reserve(max(0, self.n_slots - 1), n_rows, last.term if n_rows else 0)
+        if cells.size % sizeof(cell_t) or n_length_bytes % sizeof(uint32_t) or self.n_slots > n_slots:
+            raise CorruptSnapshot(f"{prefix}: sections of {cells.size} and {n_length_bytes} bytes cannot be")
+        self.reserve(self.n_slots, cells.size // <Py_ssize_t>sizeof(cell_t))
         if n_length_bytes:
-            reader.read_into(f"{prefix}/lengths", PyMemoryView_FromMemory(<char*>self.lengths, n_length_bytes, PyBUF_WRITE))
+            target = PyMemoryView_FromMemory(<char*>self.lengths, n_length_bytes, PyBUF_WRITE)
+            reader.read_into(f"{prefix}/lengths", target)
         self.terms.load(f"{prefix}/terms", reader, self.n_slots)
         with nogil:
-            fault = _read_lists(self, <const Row*>rows.data, n_rows, blocks, data)
+            fault = _read_lists(self, <const cell_t*>cells.data, rows, blocks, data)
             if fault == 0 and not self.check():
-                fault = 2
+                fault = 1
         if fault < 0:
-            raise MemoryError(f"no memory for {n_rows} lists")
+            raise MemoryError(f"no memory for the lists of {self.n_terms} terms")
         if fault:
             raise CorruptSnapshot(f"{prefix}: the lists contradict one another")
 
@@ -300,10 +287,13 @@ cdef class TextField:
                 return False
             self.n_docs += 1
             self.total_length += <uint64_t>length
-        for i in range(self.n_lists):
-            if not is_list_sound(&self.lists[i], self.n_slots, self.lengths):
+        for i in range(self.n_terms):
+            if self.cells[i] & 1:
+                if not is_cell_sound(self.cells[i], self.n_slots, self.lengths):
+                    return False
+            elif self.cells[i] and not is_list_sound(list_in(self.cells[i]), self.n_slots, self.lengths):
                 return False
-        seen = <uint32_t*>calloc(self.n_lists + 1, sizeof(uint32_t))
+        seen = <uint32_t*>calloc(self.n_terms + 1, sizeof(uint32_t))
         if seen != NULL:  # without memory the check is left out: what it finds can only make statistics wrong
             is_sound = self.check_terms(seen)
             free(seen)
@@ -328,40 +318,36 @@ cdef class TextField:
             term = NO_SLOT
             while at < stop:
                 at = next_term(at, &term)
-                if not self.has(i):
-                    if term >= <uint64_t>self.n_terms:
-                        return False
-                    continue
-                if self.list_of(term) == NULL:
+                if term >= <uint64_t>self.n_terms:
                     return False
-                seen[self.numbers[term] - 1] += 1
-                self.n_postings += 1
+                if self.has(i):
+                    seen[term] += 1
+                    self.n_postings += 1
             if not self.has(i):
                 self.dead_bytes += n_bytes
-        for i in range(self.n_lists):
-            if seen[i] != self.lists[i].df:
+        for i in range(self.n_terms):
+            if seen[i] != df_of(self.cells[i]):
                 return False
         return True
 
 
-cdef int _read_lists(TextField field, const Row* rows, Py_ssize_t n_rows, Block blocks, Block data) noexcept nogil:
+cdef int _read_lists(TextField field, const cell_t* cells, Block rows, Block blocks, Block data) noexcept nogil:
     """Make the lists of a new field; 1 when they are damaged, -1 when there is no memory."""
-    cdef Py_ssize_t i, n_blocks = 0, n_bytes = 0
-    cdef const Row* row
-    cdef const Sealed* last
+    cdef Py_ssize_t i, n_blocks = 0, n_bytes = 0, n_rows = rows.size // <Py_ssize_t>sizeof(Row)
+    cdef const Row* row = <const Row*>rows.data
     cdef List* l
-    for i in range(n_rows):
-        row = &rows[i]
-        if row.term >= field.n_terms or field.numbers[row.term] or row.n == 0 or row.df > row.n:
+    for i in range(field.n_terms):
+        if cells[i] == 0 or cells[i] & 1:
+            field.cells[i] = cells[i]
+            continue
+        if cells[i] != IS_LIST or n_rows == 0 or row.used > data.size - n_bytes:
             return 1
-        if row.used > data.size - n_bytes or row.n_blocks > blocks.size // <Py_ssize_t>sizeof(Sealed) - n_blocks:
+        if row.n_blocks > blocks.size // <Py_ssize_t>sizeof(Sealed) - n_blocks:
             return 1
-        l = &field.lists[i]
-        memset(l, 0, sizeof(List))
-        field.n_lists += 1
-        field.numbers[row.term] = <uint32_t>field.n_lists
-        if alloc_list(l, row.used, row.n_blocks) < 0:
+        l = alloc_list(row.used, row.n_blocks)
+        if l == NULL:
             return -1
+        field.cells[i] = <cell_t><size_t>l
         l.df, l.n, l.last, l.impact = row.df, row.n, row.last, row.impact
         memcpy(bytes_of(l), data.data + n_bytes, row.used)
         n_bytes += row.used
@@ -370,7 +356,9 @@ cdef int _read_lists(TextField field, const Row* rows, Py_ssize_t n_rows, Block 
             n_blocks += row.n_blocks
             if not _set_index(l):
                 return 1
-    return n_bytes != data.size or n_blocks * <Py_ssize_t>sizeof(Sealed) != blocks.size
+        row += 1
+        n_rows -= 1
+    return n_rows or n_bytes != data.size or n_blocks * <Py_ssize_t>sizeof(Sealed) != blocks.size
 
 
 cdef bint _set_index(List* l) noexcept nogil:
@@ -390,11 +378,3 @@ cdef Block _loaded(reader, str name):
     if block.size:
         reader.read_into(name, PyMemoryView_FromMemory(block.data, block.size, PyBUF_WRITE))
     return block
-
-
-cdef Py_ssize_t _touched(TextField field) noexcept nogil:
-    """Return the length of the part of ``numbers`` that is in use."""
-    cdef Py_ssize_t n = field.n_terms
-    while n and field.numbers[n - 1] == 0:
-        n -= 1
-    return n

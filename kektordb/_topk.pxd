@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from kektordb._lists cimport ROOM, List, Sealed
+from kektordb._lists cimport ROOM, List, Sealed, cell_t
 from kektordb._types cimport slot_t, word_t
 
 cdef enum:
@@ -12,7 +12,9 @@ cdef enum:
 
 cdef struct Cursor:
     # a place in one list, which only moves on
-    const List* list
+    const List* list            # NULL: a few postings, decoded from the beginning
+    Py_ssize_t n_list           # postings in it
+    slot_t last
     const Sealed* blocks
     Py_ssize_t n_blocks
     Py_ssize_t block            # n_blocks: the tail; n_blocks + 1: the end
@@ -49,7 +51,7 @@ cdef struct Scratch:
 
 cdef bint fit_scratch(Scratch* s, Py_ssize_t n_cursors, Py_ssize_t n_heap) noexcept nogil
 cdef void free_scratch(Scratch* s) noexcept nogil
-cdef void open_cursor(Cursor* c, const List* l, const uint32_t* lengths, float weight, float at_zero,
+cdef void open_cursor(Cursor* c, cell_t cell, const uint32_t* lengths, float weight, float at_zero,
                       float per_word) noexcept nogil
 cdef void find_best(Scratch* s) noexcept nogil
 cdef void find_best_among(Scratch* s, const slot_t* slots, Py_ssize_t n) noexcept nogil

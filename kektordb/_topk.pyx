@@ -16,20 +16,22 @@ alike tie exactly. Results are compared by score as float32, then by slot.
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, qsort, realloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
-from kektordb._bitmap cimport bitmap_get
 from kektordb._lists cimport (
-    ABSENT_BITS,
-    FULL,
-    List,
+    ROOM,
     blocks_of,
     bytes_of,
+    cell_t,
     decode_block,
+    decode_cell,
     decode_tail,
+    impact_of,
     impact_score,
     length_of,
+    list_in,
     n_blocks_of,
+    n_of,
     n_tail_of,
 )
 from kektordb._types cimport NO_SLOT, slot_t, word_t
@@ -82,20 +84,33 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
 
 # ------------------------------------------------------------------------------------------------------------ cursors
 
-cdef void open_cursor(Cursor* c, const List* l, const uint32_t* lengths, float weight, float at_zero,
+cdef void open_cursor(Cursor* c, cell_t cell, const uint32_t* lengths, float weight, float at_zero,
                       float per_word) noexcept nogil:
-    """Stand before the first block of a list."""
-    c.list = l
-    c.n_blocks = n_blocks_of(l)
-    c.blocks = NULL if c.n_blocks == 0 else blocks_of(l)
+    """Stand before the first posting of a term that has any."""
+    c.list = list_in(cell)
+    c.n_list = n_of(cell)
     c.lengths = lengths
     c.weight = weight
     c.at_zero = at_zero
     c.per_word = per_word
-    c.most = _bound(c, l.impact)
+    c.blocks = NULL
+    c.n_blocks = 0
+    if c.list == NULL:
+        c.block = 0
+        c.at = 0
+        c.n = <int>decode_cell(cell, c.slots, c.tfs)
+        c.last = c.block_last = c.slots[c.n - 1]
+        c.slots[c.n] = NO_SLOT
+        c.most = c.block_most = _bound(c, impact_of(c.slots, c.tfs, c.n, lengths))
+    else:
+        c.n_blocks = n_blocks_of(c.list)
+        if c.n_blocks:
+            c.blocks = blocks_of(c.list)
+        c.last = c.list.last
+        c.most = _bound(c, c.list.impact)
+        c.block = -1
+        next_block(c)
     c.window_most = c.most
-    c.block = -1
-    next_block(c)
 
 
 cdef inline float _bound(const Cursor* c, uint32_t impact) noexcept nogil:
@@ -111,8 +126,8 @@ cdef int next_block(Cursor* c) noexcept nogil:
         c.block_last = c.blocks[c.block].last
         c.block_most = _bound(c, c.blocks[c.block].impact)
         return 1
-    if c.block == c.n_blocks and n_tail_of(c.list):
-        c.block_last = c.list.last
+    if c.block == c.n_blocks and c.list != NULL and n_tail_of(c.list):
+        c.block_last = c.last
         c.block_most = c.most
         return 1
     c.block = c.n_blocks + 1
@@ -257,7 +272,7 @@ cdef void find_best(Scratch* s) noexcept nogil:
     cdef double most
     for i in range(s.n):
         s.order[i] = <int>i
-        stop = max(stop, <uint64_t>s.cursors[i].list.last + 1)
+        stop = max(stop, <uint64_t>s.cursors[i].last + 1)
     while low < stop:
         if s.allowed == NULL or _any_allowed(s, low >> 6):
             most = 0

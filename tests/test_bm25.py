@@ -529,7 +529,9 @@ def test_damaged_sections_are_refused_or_harmless() -> None:
     [
         ("text/fields", b""),
         ("text/fields", b"\xff\xff\xff\xff"),
-        ("text/0/lists", b"\x00" * 28),
+        ("text/0/lists", b"\x00" * 24),
+        ("text/0/cells", b""),
+        ("text/0/cells", b"\x01" + b"\x00" * 7),
         ("text/0/lists", b"\x00" * 27),
         ("text/0/lengths", b"\x00" * 4 * 701),
         ("text/0/lengths", b"\x00" * 4 * 700),
