@@ -37,6 +37,9 @@ cdef enum:
     EXACT_CODES = 16            # lengths below twice that are their own code
     NO_IMPACT = 0x00FFFFFFu
 
+# More than any length but that of no text.
+cdef float NO_LENGTH = 1e30
+
 
 # ------------------------------------------------------------------------------------------------------------ impacts
 
@@ -79,11 +82,24 @@ cdef inline uint32_t _merged(uint32_t a, uint32_t b) noexcept nogil:
 
 cdef uint32_t impact_of(const slot_t* slots, const uint32_t* tfs, uint32_t n, const uint32_t* lengths) noexcept nogil:
     """Return the impact of postings; those of deleted texts have none."""
-    cdef uint32_t i, impact = NO_IMPACT
+    cdef uint32_t i, tf, most = 0, impact = 0
+    cdef float length, once = NO_LENGTH, twice = NO_LENGTH, more = NO_LENGTH
     for i in range(n):
-        if tfs[i] and lengths[slots[i]]:
-            impact = _merged(impact, _impact(tfs[i], length_of(lengths, slots[i])))
-    return impact
+        tf = tfs[i]
+        length = length_of(lengths, slots[i])
+        if tf == 0 or length >= NO_LENGTH:
+            continue
+        most = max(most, tf)
+        if tf == 1:
+            once = min(once, length)
+        elif tf == 2:
+            twice = min(twice, length)
+        else:
+            more = min(more, length)
+    impact = min(most, <uint32_t>0xFF) << 24
+    impact |= _length_code(once) if once < NO_LENGTH else <uint32_t>NOTHING
+    impact |= (_length_code(twice) if twice < NO_LENGTH else <uint32_t>NOTHING) << 8
+    return impact | (_length_code(more) if more < NO_LENGTH else <uint32_t>NOTHING) << 16
 
 
 cdef float impact_score(uint32_t impact, float at_zero, float per_word) noexcept nogil:

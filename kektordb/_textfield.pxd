@@ -29,6 +29,7 @@ cdef class TextField:
     cdef int reserve(self, Py_ssize_t n_slots, Py_ssize_t n_terms) except -1
     cdef bint make_rooms(self, slot_t slot, const uint32_t* terms, const uint32_t* counts,
                          Py_ssize_t n) noexcept nogil
+    cdef void look_ahead(self, const uint32_t* terms, Py_ssize_t n) noexcept nogil
     cdef void put_all(self, slot_t slot, const uint32_t* terms, const uint32_t* counts, Py_ssize_t n,
                       uint32_t length) noexcept nogil
     cdef void strike_all(self, slot_t slot) noexcept nogil

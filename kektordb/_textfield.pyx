@@ -39,6 +39,7 @@ from kektordb._memory cimport Region
 from kektordb._postings cimport Block, new_block
 from kektordb._strings cimport Blobs
 from kektordb._types cimport NO_SLOT, slot_t
+from kektordb._walk cimport prefetch
 
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
@@ -50,6 +51,7 @@ cdef enum:
     # What one removal writes anew at most, beside one list: a millisecond, since searches wait.
     COMPACT_BUDGET = 1 << 17
     WASTE_MIN = 1 << 20
+    AHEAD = 64                  # terms whose memory is asked for together
     IS_LIST = 2                 # stands for an address in the cells of a snapshot
 
 
@@ -101,9 +103,25 @@ cdef class TextField:
         """Make room in the lists of `terms`; 0 when there is no memory, and nothing was changed then."""
         cdef Py_ssize_t i
         for i in range(n):
+            if i % AHEAD == 0:
+                self.look_ahead(terms + i, min(n - i, <Py_ssize_t>AHEAD))
             if make_room(&self.cells[terms[i]], slot, counts[i], self.lengths) < 0:
                 return 0
         return 1
+
+    cdef void look_ahead(self, const uint32_t* terms, Py_ssize_t n) noexcept nogil:
+        """Ask for the memory that `make_room` reads, all terms at once: terms lie anywhere, and each read would wait."""
+        cdef Py_ssize_t i
+        cdef List* l
+        for i in range(n):
+            prefetch(&self.cells[terms[i]])
+        for i in range(n):
+            prefetch(list_in(self.cells[terms[i]]))
+        for i in range(n):
+            l = list_in(self.cells[terms[i]])
+            if l != NULL:
+                prefetch(bytes_of(l) + l.used)
+                prefetch(l.index)
 
     cdef void put_all(self, slot_t slot, const uint32_t* terms, const uint32_t* counts, Py_ssize_t n,
                       uint32_t length) noexcept nogil:
