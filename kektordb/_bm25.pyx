@@ -224,7 +224,7 @@ cdef class TextIndex:
             (<TextField>field).compact()
 
     def is_wasteful(self):
-        """Tell whether `compact` pays: more than half of some field's forward lists, and 1 MiB, are of deleted texts."""
+        """Tell whether `compact` pays: more than half of a field's forward lists, and 1 MiB, are of deleted texts."""
         cdef TextField field
         for field in self.fields:
             if field.is_wasteful():
@@ -376,8 +376,7 @@ cdef class TextIndex:
         -------
         list of dict
             For each distinct (field, term) of the query: ``field``, ``term``, ``weight``, ``tf``, ``df``, ``n_docs``,
-            ``idf``, ``length`` (None when the slot has no text there), ``average_length`` and ``score``, the part of the
-            score.
+            ``idf``, ``length`` (None when the slot has no text there), ``average_length`` and ``score``, its part.
         """
         cdef dict weights = {}
         cdef TextField field

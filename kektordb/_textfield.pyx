@@ -110,7 +110,7 @@ cdef class TextField:
         return 1
 
     cdef void look_ahead(self, const uint32_t* terms, Py_ssize_t n) noexcept nogil:
-        """Ask for the memory that `make_room` reads, all terms at once: terms lie anywhere, and each read would wait."""
+        """Ask for the memory that `make_room` reads, of all terms at once: each read by itself would wait."""
         cdef Py_ssize_t i
         cdef List* l
         for i in range(n):

@@ -7,8 +7,8 @@ After Turtle & Flood, "Query evaluation: strategies and optimizations" (1995), w
    best so far, nothing of the window is looked at.
 2. Lists are put in order of that bound. Those that together cannot pass the threshold are optional: a text found only
    there is of no use. Postings of the others are scored, block by block, into sums by slot.
-3. A text whose sum and what the optional lists may add pass the threshold is looked up in these, the strongest first, until it
-   is known to fail or has its score.
+3. A text whose sum and what the optional lists may add pass the threshold is looked up in these, the strongest first,
+   until it is known to fail or has its score.
 
 Sums are in double precision of parts in single precision, so they do not depend on the order of the lists, and texts
 alike tie exactly. Results are compared by score as float32, then by slot.
@@ -440,7 +440,7 @@ cdef void _take_sums(Scratch* s, slot_t low, int n_optional) noexcept nogil:
 
 
 cdef void _search_single(Scratch* s, Cursor* c, slot_t low, int n_optional) noexcept nogil:
-    """Search a window in which only one list can bring in a text: no sums are needed, and weak blocks are passed over."""
+    """Search a window where only one list can bring in a text: no sums are needed, and weak blocks are passed over."""
     cdef uint64_t stop = <uint64_t>low + WINDOW
     cdef double rest = s.bounds[n_optional - 1] if n_optional else 0
     cdef int i, n
