@@ -217,7 +217,7 @@ cdef class TextIndex:
     def compact(self):
         """Write everything anew without what deleted texts left behind.
 
-        Takes about 10 ns a posting. Lists get rid of deleted texts by themselves when these are a quarter of them; the
+        Takes about 50 ns a posting. Lists get rid of deleted texts by themselves when these are a quarter of them; the
         forward lists only here, see ``wasted_bytes`` of `stats`.
         """
         for field in self.fields:

@@ -441,11 +441,17 @@ cdef bint _put_in_cell(cell_t* cell, slot_t slot, uint32_t tf) noexcept nogil:
 
 cdef int _seal(cell_t* cell, const uint32_t* lengths) noexcept nogil:
     """Turn the tail into a block."""
-    cdef List* l = list_in(cell[0])
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
+    cdef uint32_t n = decode_tail(list_in(cell[0]), slots, tfs)
+    return _append_block(cell, slots, tfs, n, lengths)
+
+
+cdef int _append_block(cell_t* cell, const slot_t* slots, const uint32_t* tfs, uint32_t n,
+                       const uint32_t* lengths) noexcept nogil:
+    """Write a block over the tail, which the caller has decoded."""
+    cdef List* l = list_in(cell[0])
     cdef uint8_t packed[MAX_PACKED]
-    cdef uint32_t n = decode_tail(l, slots, tfs)
     cdef Sealed block
     cdef uint32_t n_bytes
     if _grow_index(l) < 0:
@@ -610,25 +616,50 @@ cdef int compact_cell(cell_t* cell, const uint32_t* lengths) noexcept nogil:
     """Write the list of a cell anew without the postings of deleted texts."""
     cdef cell_t fresh = 0
     cdef List* l = list_in(cell[0])
-    cdef slot_t slots[ROOM]
-    cdef uint32_t tfs[ROOM]
-    cdef uint32_t i, at, n
+    cdef slot_t slots[ROOM + FULL]
+    cdef uint32_t tfs[ROOM + FULL]
+    cdef uint32_t i, at, n, kept = 0
     if l == NULL:
         return 0
     for at in range(n_blocks_of(l) + 1):
+        if kept >= FULL:
+            if _move_block(&fresh, slots, tfs, lengths) < 0:
+                free_list(list_in(fresh))
+                return -1
+            kept -= FULL
+            memcpy(slots, slots + FULL, kept * sizeof(slot_t))
+            memcpy(tfs, tfs + FULL, kept * sizeof(uint32_t))
         if at < n_blocks_of(l):
-            decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots, tfs)
-            n = blocks_of(l)[at].n
+            decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots + kept, tfs + kept)
+            n = kept + blocks_of(l)[at].n
         else:
-            n = decode_tail(l, slots, tfs)
-        for i in range(n):
-            if tfs[i] and lengths[slots[i]]:
-                if make_room(&fresh, slots[i], tfs[i], lengths) < 0:
-                    free_list(list_in(fresh))
-                    return -1
-                put(&fresh, slots[i], tfs[i], lengths)
+            n = kept + decode_tail(l, slots + kept, tfs + kept)
+        for i in range(kept, n):
+            slots[kept] = slots[i]
+            tfs[kept] = tfs[i]
+            kept += tfs[i] != 0 and lengths[slots[i]] != 0
+    for i in range(kept):
+        if make_room(&fresh, slots[i], tfs[i], lengths) < 0:
+            free_list(list_in(fresh))
+            return -1
+        put(&fresh, slots[i], tfs[i], lengths)
     free_list(l)
     cell[0] = fresh
+    return 0
+
+
+cdef int _move_block(cell_t* cell, const slot_t* slots, const uint32_t* tfs, const uint32_t* lengths) noexcept nogil:
+    """Append a full block to a list without a tail."""
+    cdef List* l
+    if cell[0] == 0 and _make_list(cell, lengths) < 0:
+        return -1
+    if _append_block(cell, slots, tfs, FULL, lengths) < 0:
+        return -1
+    l = list_in(cell[0])
+    l.impact = _merged(l.impact, blocks_of(l)[l.index.n_blocks - 1].impact)
+    l.last = slots[FULL - 1]
+    l.n += FULL
+    l.df += FULL
     return 0
 
 

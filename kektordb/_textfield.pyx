@@ -49,7 +49,7 @@ cdef enum:
     DEAD_SHIFT = 2
     DEAD_MIN = 32
     # What one removal writes anew at most, beside one list: a millisecond, since searches wait.
-    COMPACT_BUDGET = 1 << 17
+    COMPACT_BUDGET = 1 << 16
     WASTE_MIN = 1 << 20
     AHEAD = 64                  # terms whose memory is asked for together
     IS_LIST = 2                 # stands for an address in the cells of a snapshot
