@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -21,6 +21,7 @@ from kektordb.operations import DeleteItems, IndexConfig, PutItems, PutMetadata
 from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
 from kektordb.results import Item
+from kektordb.text.fields import Counted, TextFields
 from kektordb.types import Section, SectionReader
 
 __all__ = ["Collection"]
@@ -30,6 +31,8 @@ Step = Callable[[int], None]
 
 # Rows that come in at once while searches wait: about a millisecond of work under the write lock.
 SLICE = 256
+# Of texts, as many terms as take about as long.
+SLICE_TERMS = 8192
 # Rows for which memory is got at least: address space for the most part, until it is written to.
 AHEAD = 256
 
@@ -44,6 +47,11 @@ class Collection(Searchable):
     Parameters
     ----------
     config : IndexConfig
+
+    Attributes
+    ----------
+    texts : TextFields or None
+        None without a text language.
     """
 
     def __init__(self, config: IndexConfig) -> None:
@@ -54,6 +62,7 @@ class Collection(Searchable):
         self.ids = StringMap()
         self.metadata = MetadataStore()
         self.columns = Columns()
+        self.texts = TextFields(config, self.metadata) if config.text_language else None
         self.alive = Bitmap(0)
         self.n_alive = 0
         self._filtered = MatchCache()
@@ -159,6 +168,7 @@ class Collection(Searchable):
     ) -> None:
         n, lock = len(ids), self.lock
         self._graph_for(vectors.shape[1]).touch(n)
+        counted = None if self.texts is None else self.texts.count(metadata)
         with lock.write:
             graph = self._decide(vectors.shape[1])
             first = graph.append(vectors)
@@ -167,15 +177,28 @@ class Collection(Searchable):
             self.columns.add_many(first, metadata)
         with lock.read:
             graph.link(first, n, n_threads if n > 1 else 1)
-        with lock.write:
-            self._publish(first, ids, replace)
+        if counted is None:
+            with lock.write:
+                self._publish(first, ids, replace, None)
+        else:
+            for part in _parts(counted):
+                with lock.write:
+                    self._publish(first + part.start, ids[part], replace, counted[part])
         self._train()
 
-    def _publish(self, first: int, ids: list[str], replace: bool) -> None:
+    def _publish(self, first: int, ids: list[str], replace: bool, counted: list[list[Counted]] | None) -> None:
+        texts = self.texts
         if replace:
             for slot in self.ids.remove_many(ids):
                 self.alive.clear(slot)
                 self.n_alive -= 1
+                if texts is not None:
+                    texts.remove(slot)
+        if texts is not None and counted is not None:
+            for slot, text in enumerate(counted, first):
+                texts.add(slot, text)
+            if replace:
+                texts.compact_if_wasteful()
         self.ids.add_many(first, ids)
         self.alive.set_range(first, first + len(ids))
         self.n_alive += len(ids)
@@ -187,6 +210,8 @@ class Collection(Searchable):
             self.ids.remove_number(slot)
             self.alive.clear(slot)
             self.n_alive -= 1
+            if self.texts is not None:
+                self.texts.remove(slot)
 
     def delete(self, operation: DeleteItems) -> None:
         """Apply a `DeleteItems`; an id that is not there is passed over."""
@@ -194,19 +219,27 @@ class Collection(Searchable):
             for id in operation.ids:
                 self._bury(id)
             self.ids.compact_if_wasteful()
+            if self.texts is not None:
+                self.texts.compact_if_wasteful()
 
     def put_metadata(self, operation: PutMetadata) -> None:
         """Apply a `PutMetadata`."""
         metadata = decode_metadata(operation.metadata)
+        # Only writers change what is read here, and there is one at a time.
+        slot = self.ids.find_str(operation.id)
+        if slot < 0:
+            return
+        old = self.metadata.get(slot)
+        changes = None if self.texts is None else self.texts.changes(old, metadata)
         with self.lock.write:
-            slot = self.ids.find_str(operation.id)
-            if slot < 0:
-                return
-            self.columns.remove(slot, self.metadata.get(slot))
+            self.columns.remove(slot, old)
             self.metadata.reserve(slot + 1, len(operation.metadata))
             self.metadata.put(slot, metadata)
             self.columns.add(slot, metadata)
             self.metadata.compact_if_wasteful()
+            if self.texts is not None and changes is not None:
+                self.texts.replace(slot, changes)
+                self.texts.compact_if_wasteful()
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -280,11 +313,16 @@ class Collection(Searchable):
                 "columns": self.columns.memory_bytes(),
                 "filters": self._filtered.memory_bytes(),
             }
+            texts = {}
+            if self.texts is not None:
+                parts["text"] = self.texts.memory_bytes()
+                texts["texts"] = self.texts.stats()
             return {
                 "n_items": self.n_alive,
                 "n_tombstones": self.n_slots - self.n_alive,
                 **self.config.to_dict(),
                 "dim": self.dim,
+                **texts,
                 "memory_bytes": {**parts, "total": sum(parts.values())},
             }
 
@@ -303,6 +341,8 @@ class Collection(Searchable):
                 sections += self.graph.freeze(whole)
                 meta["graph"] = self.graph.meta()
             sections += [*self.ids.freeze("ids"), *self.metadata.freeze(), *self.columns.freeze()]
+            if self.texts is not None:
+                sections += self.texts.freeze()
         return meta, [Section(s.name, s.item_bytes, s.n_bytes, self._guard(s.read)) for s in sections]
 
     def _guard(self, read: Callable[[int, int], Any] | None) -> Callable[[int, int], Any] | None:
@@ -337,8 +377,22 @@ class Collection(Searchable):
         collection.ids.load("ids", reader, n)
         collection.metadata.load(reader, n)
         collection.columns.load(reader, n)
+        if collection.texts is not None:
+            collection.texts.load(reader, n)
         if collection.n_alive != meta["n_alive"] or collection.ids.size != meta["n_alive"]:
             raise CorruptSnapshot(
                 f"expected {meta['n_alive']} items, got {collection.n_alive} living slots and {collection.ids.size} ids"
             )
         return collection
+
+
+def _parts(counted: list[list[Counted]]) -> Iterator[slice]:
+    """Cut the rows of a slice where their texts become too many terms for one turn under the write lock."""
+    start = n_terms = 0
+    for i, texts in enumerate(counted):
+        n = sum(len(terms) for _, terms, *_ in texts)
+        if n_terms and n_terms + n > SLICE_TERMS:
+            yield slice(start, i)
+            start, n_terms = i, 0
+        n_terms += n
+    yield slice(start, len(counted))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, Pu
 from kektordb.progress import Progress, check_progress, show
 from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
-from kektordb.validation import check_name, check_path, check_threads, index_config
+from kektordb.validation import check_name, check_path, check_threads, index_config, with_texts
 
 __all__ = ["Database", "open"]
 
@@ -193,6 +193,12 @@ class Database:
         seed: int = 0,
         precision: str = "float32",
         traversal: str = "codes",
+        text_language: str = "",
+        text_fields: Sequence[str] | None = None,
+        stop_words: Sequence[str] | None = None,
+        k1: float = 1.2,
+        b: float = 0.75,
+        field_weights: Mapping[str, float] | None = None,
     ) -> Index:
         """Make an index.
 
@@ -216,6 +222,17 @@ class Database:
         traversal : str
             ``codes``: the graph is built and walked on 8-bit codes of the vectors, and the best of what was found is
             compared in the stored precision. ``float32``: the vectors themselves, without codes; slower.
+        text_language : str
+            Of texts in the metadata, which `Index.search` finds by their words then: ``english``, any other language
+            of Snowball, or ``simple``, which does not stem. Empty for none.
+        text_fields : sequence of str, optional
+            Fields that hold the texts, nested ones by dotted names; all strings by default (see docs/text.md).
+        stop_words : sequence of str, optional
+            Instead of the language's own.
+        k1, b : float
+            Of BM25: how soon more of the same word counts no more, and how much long texts are marked down (0 to 1).
+        field_weights : dict, optional
+            Factors of the scores of fields; 1 for those not named.
 
         Raises
         ------
@@ -223,6 +240,7 @@ class Database:
         """
         check_name(name)
         config = index_config(metric, dim, m, ef_construction, seed, precision, traversal)
+        config = with_texts(config, text_language, text_fields, stop_words, k1, b, field_weights)
 
         def build(pending: Pending) -> Operation:
             pending.settle()

@@ -50,6 +50,16 @@ class IndexConfig(msgspec.Struct, frozen=True):
         In which vectors are stored: ``float32`` or ``float16``.
     traversal : str
         What the graph is walked on: ``codes`` of 8 bits, made from the vectors, or the vectors themselves: ``float32``.
+    text_language : str
+        Of the texts in the metadata; empty: they are not searched.
+    text_fields : tuple of str or None
+        The fields that hold texts; None: all that hold strings.
+    stop_words : tuple of str or None
+        Instead of the language's own.
+    k1, b : float
+        Of BM25.
+    field_weights : dict of str to float or None
+        Of the fields' scores, 1 where none is given.
     """
 
     metric: str = "cosine"
@@ -59,6 +69,12 @@ class IndexConfig(msgspec.Struct, frozen=True):
     seed: int = 0
     precision: str = "float32"
     traversal: str = "codes"
+    text_language: str = ""
+    text_fields: tuple[str, ...] | None = None
+    stop_words: tuple[str, ...] | None = None
+    k1: float = 1.2
+    b: float = 0.75
+    field_weights: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options by name, as they are stored."""

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from kektordb._search import is_query
 from kektordb._strings import are_plain
 from kektordb._vectors import MAX_DIM, METRICS, PRECISIONS
 from kektordb.errors import ConfigError, IdError, VectorError
 from kektordb.operations import IndexConfig
+from kektordb.text import Analyzer, languages
 
 __all__ = [
     "as_query",
@@ -27,6 +29,7 @@ __all__ = [
     "check_positive",
     "check_threads",
     "index_config",
+    "with_texts",
 ]
 
 MAX_ID_BYTES = 1024
@@ -146,6 +149,68 @@ def index_config(
         precision=_one_of(precision, "precision", PRECISIONS),
         traversal=_one_of(traversal, "traversal", TRAVERSALS),
     )
+
+
+def with_texts(
+    config: IndexConfig,
+    language: str,
+    fields: Sequence[str] | None,
+    stop_words: Sequence[str] | None,
+    k1: float,
+    b: float,
+    weights: Mapping[str, float] | None,
+) -> IndexConfig:
+    """Return a configuration with that of its texts. Raises ConfigError."""
+    if language != "":
+        _one_of(language, "text_language", languages())
+    elif (fields, stop_words, weights) != (None, None, None):
+        raise ConfigError("expected a text_language beside text_fields, stop_words and field_weights, got none")
+    config = structs.replace(
+        config,
+        text_language=language,
+        text_fields=_texts(fields, "text_fields"),
+        stop_words=_texts(stop_words, "stop_words"),
+        k1=_real(k1, "k1", 0, 1000),
+        b=_real(b, "b", 0, 1),
+        field_weights=_weights(weights, fields),
+    )
+    if language:
+        Analyzer(language, config.stop_words)  # knows what a stop word is
+    return config
+
+
+def _texts(values: Any, name: str) -> tuple[str, ...] | None:
+    """Return a sequence of different strings; None stays None."""
+    if values is None:
+        return None
+    if isinstance(values, str | bytes) or not isinstance(values, Iterable) or isinstance(values, Mapping):
+        raise ConfigError(f"expected {name} to be a sequence of strings, got {values!r:.80}")
+    found = tuple(values)
+    for value in found:
+        if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
+            raise ConfigError(f"expected {name} to be a sequence of strings, got {value!r:.80} in it")
+    return tuple(dict.fromkeys(found))
+
+
+def _weights(weights: Any, fields: Any) -> dict[str, float] | None:
+    """Return weights of fields, which are among `fields` unless that is None."""
+    if weights is None:
+        return None
+    if not isinstance(weights, Mapping):
+        raise ConfigError(f"expected field_weights to be a dict, got {weights!r:.80}")
+    for field in _texts(list(weights), "field_weights") or ():
+        if fields is not None and field not in fields:
+            raise ConfigError(f"expected field_weights of text_fields, got {field!r:.80}")
+    found = {field: _real(weight, f"the weight of {field!r:.80}", 0, 1e6) for field, weight in weights.items()}
+    if not all(found.values()):
+        raise ConfigError(f"expected field_weights above 0, got {weights!r:.80}")
+    return found
+
+
+def _real(value: object, name: str, low: float, high: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not low <= value <= high:
+        raise ConfigError(f"expected {name} to be a number from {low} to {high}, got {value!r:.80}")
+    return float(value)
 
 
 def _as_float32(values: Any, what: str) -> npt.NDArray[np.float32]:

@@ -1,0 +1,251 @@
+"""What do the texts of one index say, by field and slot?
+
+The *text* of a field is every string that a filter would compare with it: its value, or the strings of its list, one
+after the other; fields of nested objects have dotted names. A field with an empty text has a text.
+
+A vocabulary must not be read while it grows. Writers count words before they ask for the collection's write lock, so
+that searches go on meanwhile; a lock of its own, held for one text, keeps readers of the vocabulary out.
+"""
+
+from __future__ import annotations
+
+import threading
+from array import array
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from kektordb._bitmap import Bitmap
+from kektordb._bm25 import TextIndex
+from kektordb._metadata import MetadataStore, decode_metadata
+from kektordb._vocabulary import Vocabulary
+from kektordb.errors import CorruptSnapshot
+from kektordb.operations import IndexConfig
+from kektordb.text.analyzer import Analyzer
+from kektordb.types import Section, SectionReader
+
+__all__ = ["MAX_FIELDS", "Counted", "TextFields", "TextQuery"]
+
+# A field takes memory for each slot. Keys that are data, different in each item, must not become a thousand of them.
+MAX_FIELDS: Final = 256
+# What `TextIndex` counts to.
+_MAX_COUNT: Final = 1 << 24
+# As in `_columns`: what is deeper is not indexed.
+_MAX_NESTING: Final = 64
+
+Numbers: TypeAlias = "array[int]"
+# Number of the field, numbers of the terms, how often each is there, words.
+Counted: TypeAlias = tuple[int, Numbers, Numbers, int]
+# Number of a field, number of a term, weight.
+TextQuery: TypeAlias = list[tuple[int, int, float]]
+
+
+class TextFields:
+    """The texts of one index.
+
+    Parameters
+    ----------
+    config : IndexConfig
+        With a text language.
+    metadata : MetadataStore
+        Where the texts themselves are.
+
+    Attributes
+    ----------
+    analyzer : Analyzer
+    vocabulary : Vocabulary
+    index : TextIndex
+        By the numbers of fields.
+    names : list of str
+        Of the fields that have a text, by number.
+    """
+
+    def __init__(self, config: IndexConfig, metadata: MetadataStore) -> None:
+        self.analyzer = Analyzer(config.text_language, config.stop_words)
+        self.vocabulary = Vocabulary(self.analyzer)
+        self.index = TextIndex(config.k1, config.b)
+        self.names: list[str] = []
+        self._numbers: dict[str, int] = {}
+        self._chosen = None if config.text_fields is None else frozenset(config.text_fields)
+        self._weights: dict[str, float] = config.field_weights or {}
+        self._metadata = metadata
+        self._lock = threading.Lock()
+
+    # ------------------------------------------------------------------------------------------------------ writing
+
+    def count(self, encoded: Iterable[bytes]) -> list[list[Counted]]:
+        """Count the words of items, given as encoded metadata: the writer's, beside searches."""
+        return [self._count(self.texts_of(decode_metadata(blob))) if blob else [] for blob in encoded]
+
+    def _count(self, texts: Mapping[str, str]) -> list[Counted]:
+        counted = []
+        for name, text in texts.items():
+            number = self._number(name)
+            if number >= 0:
+                with self._lock:
+                    terms, counts, length = self.vocabulary.count(text)
+                if length > _MAX_COUNT:
+                    length, counts = _MAX_COUNT, array("I", (min(count, _MAX_COUNT) for count in counts))
+                counted.append((number, terms, counts, length))
+        return counted
+
+    def _number(self, name: str) -> int:
+        """Return the number of a field, which is new perhaps; -1 when there are too many."""
+        number = self._numbers.get(name)
+        if number is None:
+            number = len(self.names)
+            if number >= MAX_FIELDS:
+                return -1
+            self.names.append(name)
+            self._numbers[name] = number
+        return number
+
+    def add(self, slot: int, counted: Iterable[Counted]) -> None:
+        """Add the texts of a slot; the write lock is held, as for the methods below."""
+        for number, terms, counts, length in counted:
+            self.index.add(number, slot, terms, counts, length)
+
+    def remove(self, slot: int) -> None:
+        """Remove the texts of a slot."""
+        self.index.remove_all(slot)
+
+    def changes(self, old: dict[str, Any], new: dict[str, Any]) -> tuple[list[int], list[Counted]]:
+        """Return the numbers of the fields whose text is no longer that of `old`, and what they have now."""
+        before, after = self.texts_of(old), self.texts_of(new)
+        changed = [name for name in before | after if before.get(name) != after.get(name)]
+        gone = [self._numbers[name] for name in changed if name in before and name in self._numbers]
+        return gone, self._count({name: after[name] for name in changed if name in after})
+
+    def replace(self, slot: int, changes: tuple[list[int], list[Counted]]) -> None:
+        """Apply what `changes` returned."""
+        for number in changes[0]:
+            self.index.remove(number, slot)
+        self.add(slot, changes[1])
+
+    def compact_if_wasteful(self) -> None:
+        """Give back the memory of deleted texts when they are more than half of all."""
+        if self.index.is_wasteful():
+            self.index.compact()
+
+    # ------------------------------------------------------------------------------------------------------ reading
+
+    def texts_of(self, metadata: dict[str, Any]) -> dict[str, str]:
+        """Return the text of each indexed field."""
+        found: dict[str, str] = {}
+        chosen = self._chosen
+        for name, text in _strings(metadata, "", 0):
+            if chosen is None or name in chosen:
+                found[name] = f"{found[name]}\n{text}" if name in found else text
+        return found
+
+    def text_of(self, slot: int, field: str) -> str | None:
+        """Return the stored text of a field, or None; the strings of a list stand on lines of their own."""
+        return self.texts_of(self._metadata.get(slot)).get(field)
+
+    def is_indexed(self, field: str) -> bool:
+        """Tell whether the texts of a field are searched, if there are any."""
+        return field in self._chosen if self._chosen is not None else True
+
+    def query(self, words: str, field: str | None = None) -> TextQuery:
+        """Return what to ask the index for these words, in one field or in all of them; the read lock is held.
+
+        A word that comes twice counts twice.
+        """
+        with self._lock:
+            terms = self.vocabulary.find(words)
+        numbers = [number for number, name in enumerate(self.names) if field is None or name == field]
+        weights = [self._weights.get(self.names[number], 1.0) for number in numbers]
+        return [
+            (number, term, weight * count)
+            for number, weight in zip(numbers, weights, strict=True)
+            for term, count in terms
+        ]
+
+    def term(self, number: int) -> str:
+        """Return the term of a number."""
+        with self._lock:
+            return self.vocabulary.term(number)
+
+    def contains(self, field: str, words: str, all: bool, into: Bitmap) -> int:
+        """Add the slots whose text has any, or each, of the analysed words; return how many match.
+
+        Without a word that counts, none match. The read lock is held.
+        """
+        number = self._numbers.get(field, -1)
+        terms = self._terms(words)
+        if number < 0 or (all and -1 in terms):
+            return 0
+        found = Bitmap(into.n_bits)
+        self.index.contains(number, [term for term in terms if term >= 0], all, found)
+        into.ior(found)
+        return found.count()
+
+    def estimate(self, field: str, words: str, all: bool) -> int:
+        """Return about how many slots `contains` would add, and never less."""
+        number = self._numbers.get(field, -1)
+        if not 0 <= number < self.index.n_fields:
+            return 0
+        found = [self.index.df(number, term) if term >= 0 else 0 for term in self._terms(words)]
+        if all:
+            return min(found, default=0)
+        return min(sum(found), self.index.stats(number)["n_docs"])
+
+    def _terms(self, words: str) -> set[int]:
+        """Return the numbers of the analysed words; -1 among them when one is in no text."""
+        terms = set(self.analyzer.iterate(words))
+        with self._lock:
+            return {self.vocabulary.number(term) for term in terms}
+
+    def search(
+        self, query: TextQuery, k: int, allowed: Bitmap | None, n_allowed: int
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]:
+        """Find the `k` slots that score highest: uint32 (n,) and float32 (n,), see `TextIndex.search`."""
+        return self.index.search(query, k, allowed, n_allowed if allowed is not None else -1)
+
+    def memory_bytes(self) -> int:
+        """Return the bytes of lists and vocabulary."""
+        return self.index.memory_bytes() + self.vocabulary.memory_bytes()
+
+    def stats(self) -> dict[str, dict[str, int]]:
+        """Return texts, different terms and words of each field."""
+        shown = {"n_docs": "n_texts", "n_terms": "n_terms", "n_postings": "n_postings", "total_length": "n_words"}
+        fields = {name: self.index.stats(number) for number, name in enumerate(self.names[: self.index.n_fields])}
+        return {name: {shown[key]: found[key] for key in shown} for name, found in fields.items()}
+
+    # ---------------------------------------------------------------------------------------------------- snapshots
+
+    def freeze(self) -> list[Section]:
+        """Return the sections of the present texts; the write lock is held."""
+        names = msgspec.msgpack.encode(self.names)
+        return [
+            Section("text/names", 1, len(names), lambda start, stop: names[start:stop]),
+            *self.vocabulary.freeze("text/terms"),
+            *self.index.freeze("text"),
+        ]
+
+    def load(self, reader: SectionReader, n_slots: int) -> None:
+        """Fill empty texts from a snapshot, without analysing any. Raises CorruptSnapshot."""
+        try:
+            names = msgspec.msgpack.decode(reader.read("text/names"), type=list[str])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise CorruptSnapshot(f"text/names: expected the names of fields: {error}") from error
+        self.vocabulary.load("text/terms", reader)
+        self.index.load("text", reader, n_slots)
+        if len(set(names)) != len(names) or not self.index.n_fields <= len(names) <= MAX_FIELDS:
+            raise CorruptSnapshot(f"text/names: expected {self.index.n_fields} different names, got {names!r:.200}")
+        self.names = names
+        self._numbers = {name: number for number, name in enumerate(names)}
+
+
+def _strings(metadata: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, str]]:
+    """Yield each string with the name of its field."""
+    for key, value in metadata.items():
+        if isinstance(value, str):
+            yield prefix + key, value
+        elif isinstance(value, list):
+            yield from ((prefix + key, element) for element in value if isinstance(element, str))
+        elif isinstance(value, dict) and depth < _MAX_NESTING:
+            yield from _strings(value, f"{prefix}{key}.", depth + 1)
