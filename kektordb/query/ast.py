@@ -107,18 +107,28 @@ class IsNull(msgspec.Struct, frozen=True):
 
 
 class Contains(msgspec.Struct, frozen=True, eq=False):
-    """``CONTAINS(field, 'words')``: full text, which needs an index with an analyzer."""
+    """``CONTAINS(field, 'words')``, or ``CONTAINS_ALL``: full text, which needs an index with an analyzer.
+
+    Attributes
+    ----------
+    all : bool
+        Whether each of the words is wanted, or any.
+    """
 
     field: str
     words: Operand
+    all: bool = False
     position: int = 0
 
     # Where it stands in the text makes no difference to what it means.
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Contains) and self.field == other.field and self.words == other.words
+        return isinstance(other, Contains) and self._meaning() == other._meaning()
 
     def __hash__(self) -> int:
-        return hash((self.field, self.words))
+        return hash(self._meaning())
+
+    def _meaning(self) -> tuple[object, ...]:
+        return self.field, self.words, self.all
 
 
 class Not(msgspec.Struct, frozen=True):

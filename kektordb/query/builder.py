@@ -10,6 +10,7 @@ from kektordb.query.ast import (
     And,
     Between,
     Compare,
+    Contains,
     Exists,
     In,
     IsNull,
@@ -129,6 +130,12 @@ class F:
         if not isinstance(pattern, str | Param):
             raise FilterError(f"expected a pattern such as 'a%', got {type(pattern).__name__}")
         return Expression(Like(self._field, _operand(pattern)))
+
+    def contains(self, words: str, all: bool = False) -> Expression:
+        """Match texts that have any of some words, or with `all` each; several words in double quotes are a phrase."""
+        if not isinstance(words, str | Param):
+            raise FilterError(f"expected words to look for, got {type(words).__name__}")
+        return Expression(Contains(self._field, _operand(words), bool(all)))
 
     def exists(self) -> Expression:
         """Match items that have the field, whatever its value."""

@@ -158,7 +158,7 @@ class _TreeBuilder:
 
     def contains(self, parts: tuple[Token, Token, str, Operand, Token]) -> Node:
         keyword, _open, field, words, _close = parts
-        return Contains(field, words, keyword.start_pos or 0)
+        return Contains(field, words, keyword.upper() == "CONTAINS_ALL", keyword.start_pos or 0)
 
     def field(self, parts: tuple[Token]) -> str:
         token = parts[0]
@@ -176,6 +176,11 @@ class _TreeBuilder:
         return value_of(str(token).rstrip("'\""), token.start_pos or 0)
 
     bound = item = value
+
+    def words(self, parts: tuple[Token]) -> Operand:
+        token = parts[0]
+        # Quotes at the end may be those of a phrase.
+        return value_of(str(token), token.start_pos or 0) if token.type == "WORDS" else self.value(parts)
 
 
 def _negated_if(kind: str, keyword: Token, node: Node) -> Node:

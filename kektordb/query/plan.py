@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
+from kektordb.errors import FilterError
+from kektordb.query.words import Texts, has_phrases, match_words
 
-__all__ = ["AllOf", "AnyOf", "Complement", "Deferred", "Explanation", "Plan", "Probe", "Step"]
+__all__ = ["AllOf", "AnyOf", "Complement", "Deferred", "Explanation", "Plan", "Probe", "Source", "Step", "WordProbe"]
 
 Params = Mapping[str, object]
+
+_CALLS = ("EXISTS", "CONTAINS", "CONTAINS_ALL")
+
+
+class Source(NamedTuple):
+    """What a plan is run on; `texts` is None in an index without analyzer."""
+
+    columns: Columns
+    n_slots: int
+    texts: Texts | None
 
 
 class Explanation(msgspec.Struct, frozen=True):
@@ -44,27 +56,30 @@ class Explanation(msgspec.Struct, frozen=True):
 
     def _write(self, lines: list[str], depth: int) -> None:
         what = " ".join(part for part in (self.field, self.operator, self.operand) if part)
-        if self.operator == "EXISTS":
-            what = f"EXISTS({self.field})"
+        if self.operator in _CALLS:
+            what = f"{self.operator}({', '.join(part for part in (self.field, self.operand) if part)})"
         lines.append(f"{'  ' * depth}{what}  (estimated {self.estimated:,} rows, found {self.actual:,})")
         for child in self.children:
             child._write(lines, depth + 1)
 
 
 class Step(msgspec.Struct, frozen=True):
-    """What all steps can do. `columns` must not change meanwhile: the caller holds the read lock."""
+    """What all steps can do. The source must not change meanwhile: the caller holds the read lock.
 
-    def add_to(self, columns: Columns, rows: Bitmap) -> None:
+    With `among`, only the rows in it are asked about; whether others are in the answer means nothing.
+    """
+
+    def add_to(self, source: Source, rows: Bitmap, among: Bitmap | None = None) -> None:
         """Set the bits of the matching rows; bits that are set stay set."""
         raise NotImplementedError
 
-    def run(self, columns: Columns, n_slots: int) -> Bitmap:
+    def run(self, source: Source, among: Bitmap | None = None) -> Bitmap:
         """Return the matching rows in a new bitmap."""
-        rows = Bitmap(n_slots)
-        self.add_to(columns, rows)
+        rows = Bitmap(source.n_slots)
+        self.add_to(source, rows, among)
         return rows
 
-    def estimate(self, columns: Columns, n_slots: int) -> int:
+    def estimate(self, source: Source) -> int:
         """Return about how many rows match, without looking at each."""
         raise NotImplementedError
 
@@ -76,7 +91,11 @@ class Step(msgspec.Struct, frozen=True):
         """Tell whether the step can be run."""
         return True
 
-    def ordered(self, columns: Columns, n_slots: int) -> tuple[Step, ...]:
+    def is_slow(self) -> bool:
+        """Tell whether the step reads what is stored of each row, so that it had better be asked about few."""
+        return False
+
+    def ordered(self, source: Source) -> tuple[Step, ...]:
         """Return the steps under this one, in the order in which it runs them."""
         return ()
 
@@ -97,14 +116,50 @@ class Probe(Step, frozen=True):
     lookup: Callable[..., int]
     arguments: tuple[Any, ...] = ()
 
-    def add_to(self, columns: Columns, rows: Bitmap) -> None:
-        self.lookup(columns, self.field, *self.arguments, rows)
+    def add_to(self, source: Source, rows: Bitmap, among: Bitmap | None = None) -> None:
+        self.lookup(source.columns, self.field, *self.arguments, rows)
 
-    def estimate(self, columns: Columns, n_slots: int) -> int:
-        return min(self.lookup(columns, self.field, *self.arguments, None), n_slots)
+    def estimate(self, source: Source) -> int:
+        return min(self.lookup(source.columns, self.field, *self.arguments, None), source.n_slots)
 
     def describe(self) -> tuple[str, str | None, str]:
         return self.operator, self.field, self.operand
+
+
+class WordProbe(Step, frozen=True):
+    """A look-up of words in the text index.
+
+    Attributes
+    ----------
+    all : bool
+        Whether each of the words is wanted, or any.
+    text, position
+        The filter and the place in it, for errors.
+    """
+
+    field: str
+    words: str
+    operand: str
+    all: bool
+    text: str
+    position: int
+
+    def add_to(self, source: Source, rows: Bitmap, among: Bitmap | None = None) -> None:
+        rows.ior(self.run(source, among))
+
+    def run(self, source: Source, among: Bitmap | None = None) -> Bitmap:
+        texts = _texts_of(source, self.text, self.position)
+        return match_words(source.columns, texts, self.field, self.words, self.all, source.n_slots, among)
+
+    def estimate(self, source: Source) -> int:
+        texts = _texts_of(source, self.text, self.position)
+        return min(texts.estimate(self.field, self.words, self.all), source.n_slots)
+
+    def is_slow(self) -> bool:
+        return has_phrases(self.words)
+
+    def describe(self) -> tuple[str, str | None, str]:
+        return "CONTAINS_ALL" if self.all else "CONTAINS", self.field, self.operand
 
 
 class Complement(Step, frozen=True):
@@ -112,16 +167,16 @@ class Complement(Step, frozen=True):
 
     operand: Step
 
-    def add_to(self, columns: Columns, rows: Bitmap) -> None:
-        rows.ior(self.run(columns, rows.n_bits))
+    def add_to(self, source: Source, rows: Bitmap, among: Bitmap | None = None) -> None:
+        rows.ior(self.run(source, among))
 
-    def run(self, columns: Columns, n_slots: int) -> Bitmap:
-        rows = self.operand.run(columns, n_slots)
+    def run(self, source: Source, among: Bitmap | None = None) -> Bitmap:
+        rows = self.operand.run(source, among)
         rows.invert()
         return rows
 
-    def estimate(self, columns: Columns, n_slots: int) -> int:
-        return max(0, n_slots - self.operand.estimate(columns, n_slots))
+    def estimate(self, source: Source) -> int:
+        return max(0, source.n_slots - self.operand.estimate(source))
 
     def bind(self, params: Params) -> Step:
         return Complement(self.operand.bind(params))
@@ -129,7 +184,10 @@ class Complement(Step, frozen=True):
     def is_bound(self) -> bool:
         return self.operand.is_bound()
 
-    def ordered(self, columns: Columns, n_slots: int) -> tuple[Step, ...]:
+    def is_slow(self) -> bool:
+        return self.operand.is_slow()
+
+    def ordered(self, source: Source) -> tuple[Step, ...]:
         return (self.operand,)
 
     def describe(self) -> tuple[str, str | None, str]:
@@ -137,27 +195,30 @@ class Complement(Step, frozen=True):
 
 
 class AllOf(Step, frozen=True):
-    """The rows that all steps match; the one that promises the fewest goes first, and none goes on with nothing."""
+    """The rows that all steps match; the one that promises the fewest goes first, and none goes on with nothing.
+
+    Steps that read texts come last, and are asked about what is left.
+    """
 
     operands: tuple[Step, ...]
 
-    def add_to(self, columns: Columns, rows: Bitmap) -> None:
-        rows.ior(self.run(columns, rows.n_bits))
+    def add_to(self, source: Source, rows: Bitmap, among: Bitmap | None = None) -> None:
+        rows.ior(self.run(source, among))
 
-    def run(self, columns: Columns, n_slots: int) -> Bitmap:
-        first, *rest = self.ordered(columns, n_slots)
-        rows = first.run(columns, n_slots)
+    def run(self, source: Source, among: Bitmap | None = None) -> Bitmap:
+        first, *rest = self.ordered(source)
+        rows = first.run(source, among)
         for step in rest:
             if rows.is_empty():
                 break
             if isinstance(step, Complement):
-                rows.iandnot(step.operand.run(columns, n_slots))
+                rows.iandnot(step.operand.run(source, rows))
             else:
-                rows.iand(step.run(columns, n_slots))
+                rows.iand(step.run(source, rows))
         return rows
 
-    def estimate(self, columns: Columns, n_slots: int) -> int:
-        return min([step.estimate(columns, n_slots) for step in self.operands])
+    def estimate(self, source: Source) -> int:
+        return min([step.estimate(source) for step in self.operands])
 
     def bind(self, params: Params) -> Step:
         return AllOf(tuple([step.bind(params) for step in self.operands]))
@@ -165,10 +226,13 @@ class AllOf(Step, frozen=True):
     def is_bound(self) -> bool:
         return all(step.is_bound() for step in self.operands)
 
-    def ordered(self, columns: Columns, n_slots: int) -> tuple[Step, ...]:
-        estimated = [(step.estimate(columns, n_slots), at) for at, step in enumerate(self.operands)]
+    def is_slow(self) -> bool:
+        return any(step.is_slow() for step in self.operands)
+
+    def ordered(self, source: Source) -> tuple[Step, ...]:
+        estimated = [(step.is_slow(), step.estimate(source), at) for at, step in enumerate(self.operands)]
         estimated.sort()
-        return tuple([self.operands[at] for _, at in estimated])
+        return tuple([self.operands[at] for *_, at in estimated])
 
     def describe(self) -> tuple[str, str | None, str]:
         return "AND", None, ""
@@ -179,12 +243,12 @@ class AnyOf(Step, frozen=True):
 
     operands: tuple[Step, ...]
 
-    def add_to(self, columns: Columns, rows: Bitmap) -> None:
+    def add_to(self, source: Source, rows: Bitmap, among: Bitmap | None = None) -> None:
         for step in self.operands:
-            step.add_to(columns, rows)
+            step.add_to(source, rows, among)
 
-    def estimate(self, columns: Columns, n_slots: int) -> int:
-        return min(n_slots, sum([step.estimate(columns, n_slots) for step in self.operands]))
+    def estimate(self, source: Source) -> int:
+        return min(source.n_slots, sum([step.estimate(source) for step in self.operands]))
 
     def bind(self, params: Params) -> Step:
         return AnyOf(tuple([step.bind(params) for step in self.operands]))
@@ -192,7 +256,10 @@ class AnyOf(Step, frozen=True):
     def is_bound(self) -> bool:
         return all(step.is_bound() for step in self.operands)
 
-    def ordered(self, columns: Columns, n_slots: int) -> tuple[Step, ...]:
+    def is_slow(self) -> bool:
+        return any(step.is_slow() for step in self.operands)
+
+    def ordered(self, source: Source) -> tuple[Step, ...]:
         return self.operands
 
     def describe(self) -> tuple[str, str | None, str]:
@@ -221,42 +288,78 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
         Whether it runs without parameters.
     is_kept : bool
         Whether the same filter will give this very plan again, so that its matches are worth keeping.
+    ranks : bool
+        Whether it has `ranking_words`.
+    needs_texts : (str, int) or None
+        The filter's text and the place of its first CONTAINS.
     """
 
     root: Step
     is_bound: bool
     is_kept: bool = False
+    ranks: bool = False
+    needs_texts: tuple[str, int] | None = None
 
-    def run(self, columns: Columns, n_slots: int, params: Params | None = None) -> Bitmap:
+    def run(self, columns: Columns, n_slots: int, params: Params | None = None, texts: Texts | None = None) -> Bitmap:
         """Return the matching rows in a new bitmap of `n_slots` bits.
 
         NOT and ``!=`` complement over all slots, those that hold nothing alive included: AND the result with what is
-        alive. Raises FilterError for a parameter that is missing or of a wrong type.
+        alive. Raises FilterError for a parameter that is missing or of a wrong type, and for CONTAINS without `texts`.
         """
-        return self._bound(params).run(columns, n_slots)
+        return self._bound(params).run(self._source(columns, n_slots, texts))
 
-    def estimate(self, columns: Columns, n_slots: int, params: Params | None = None) -> int:
+    def estimate(self, columns: Columns, n_slots: int, params: Params | None = None, texts: Texts | None = None) -> int:
         """Return about how many slots match; cheap."""
-        return self._bound(params).estimate(columns, n_slots)
+        return self._bound(params).estimate(self._source(columns, n_slots, texts))
 
     def explain(
-        self, columns: Columns, n_slots: int, params: Params | None = None, alive: Bitmap | None = None
+        self,
+        columns: Columns,
+        n_slots: int,
+        params: Params | None = None,
+        alive: Bitmap | None = None,
+        texts: Texts | None = None,
     ) -> Explanation:
         """Run every step on its own and return what each was expected to match and did match (and is `alive`)."""
-        return _explain(self._bound(params), columns, n_slots, alive)
+        return _explain(self._bound(params), self._source(columns, n_slots, texts), alive)
+
+    def ranking_words(self, params: Params | None = None) -> list[tuple[str, str]]:
+        """Return field and words of each CONTAINS that every match fulfils: one that stands alone or under AND."""
+        if not self.ranks:
+            return []
+        root = self._bound(params)
+        steps = root.operands if isinstance(root, AllOf) else (root,)
+        return [(step.field, step.words) for step in steps if isinstance(step, WordProbe)]
 
     def _bound(self, params: Params | None) -> Step:
         return self.root if self.is_bound else self.root.bind({} if params is None else params)
 
+    def _source(self, columns: Columns, n_slots: int, texts: Texts | None) -> Source:
+        """Put together what the steps look at; refuse at once what only some data would make a step refuse."""
+        source = Source(columns, n_slots, texts)
+        if self.needs_texts is not None:
+            _texts_of(source, *self.needs_texts)
+        return source
 
-def _explain(step: Step, columns: Columns, n_slots: int, alive: Bitmap | None) -> Explanation:
+
+def _texts_of(source: Source, text: str, position: int) -> Texts:
+    if source.texts is None:
+        raise FilterError(
+            'CONTAINS needs an index that analyses texts: create it with text_language="english", for instance',
+            text,
+            position,
+        )
+    return source.texts
+
+
+def _explain(step: Step, source: Source, alive: Bitmap | None) -> Explanation:
     operator, field, operand = step.describe()
-    rows = step.run(columns, n_slots)
+    rows = step.run(source)
     return Explanation(
         operator,
         field,
         operand,
-        step.estimate(columns, n_slots),
+        step.estimate(source),
         rows.count() if alive is None else rows.count_and(alive),
-        tuple([_explain(child, columns, n_slots, alive) for child in step.ordered(columns, n_slots)]),
+        tuple([_explain(child, source, alive) for child in step.ordered(source)]),
     )

@@ -25,7 +25,7 @@ from kektordb.query.ast import (
     Value,
 )
 from kektordb.query.operand import value_of_python
-from kektordb.query.plan import AllOf, AnyOf, Complement, Deferred, Plan, Probe, Step
+from kektordb.query.plan import AllOf, AnyOf, Complement, Deferred, Plan, Probe, Step, WordProbe
 
 __all__ = ["MAX_DEPTH", "make_plan", "simplify"]
 
@@ -35,7 +35,7 @@ _NO_PARAMS: Final[Mapping[str, object]] = {}
 _SHOWN_VALUES: Final = 5
 _OPERATORS: Final = ("=", "!=", "<", "<=", ">", ">=")
 
-Condition = Compare | Between | In | Like | Exists | IsNull
+Condition = Compare | Between | In | Like | Exists | IsNull | Contains
 
 
 def make_plan(node: Node, text: str = "") -> Plan:
@@ -53,12 +53,21 @@ def make_plan(node: Node, text: str = "") -> Plan:
     FilterError
         The tree is too deep, or asks for something that has no meaning.
     """
-    _check(node)
-    root = _step(simplify(node), text)
-    return Plan(root, root.is_bound())
+    words = _check(node)
+    simple = simplify(node)
+    root = _step(simple, text)
+    ranking = simple.operands if isinstance(simple, And) else (simple,)
+    return Plan(
+        root,
+        root.is_bound(),
+        ranks=any(isinstance(one, Contains) for one in ranking),
+        needs_texts=(text, min(one.position for one in words)) if words else None,
+    )
 
 
-def _check(node: Node) -> None:
+def _check(node: Node) -> list[Contains]:
+    """Raise FilterError for what is no filter; return the conditions on words."""
+    words: list[Contains] = []
     pending: list[tuple[Node, int]] = [(node, 1)]
     while pending:
         current, depth = pending.pop()
@@ -70,10 +79,13 @@ def _check(node: Node) -> None:
             pending.extend([(operand, depth + 1) for operand in current.operands])
         elif isinstance(current, Not):
             pending.append((current.operand, depth + 1))
-        elif not isinstance(current, Condition | Contains):
+        elif not isinstance(current, Condition):
             raise FilterError(f"expected a filter, got {type(current).__name__}")
         elif isinstance(current, Compare) and current.operator not in _OPERATORS:
             raise FilterError(f"expected one of {' '.join(_OPERATORS)}, got {current.operator!r}")
+        elif isinstance(current, Contains):
+            words.append(current)
+    return words
 
 
 def simplify(node: Node, negated: bool = False) -> Node:
@@ -99,8 +111,6 @@ def _step(node: Node, text: str) -> Step:
         return AnyOf(tuple([_step(operand, text) for operand in node.operands]))
     if isinstance(node, Not):
         return Complement(_step(node.operand, text))
-    if isinstance(node, Contains):
-        raise FilterError(f"CONTAINS({node.field}, …) needs an index with a text analyzer", text, node.position)
     if any(isinstance(operand, Param) for operand in _operands(node)):
         return Deferred(partial(_probe, node, text))
     return _probe(node, text, _NO_PARAMS)
@@ -113,6 +123,8 @@ def _operands(node: Condition) -> Iterable[Operand]:
         return (node.low, node.high)
     if isinstance(node, In):
         return (node.operands,) if isinstance(node.operands, Param) else node.operands
+    if isinstance(node, Contains):
+        return (node.words,)
     return (node.pattern,) if isinstance(node, Like) else ()
 
 
@@ -127,6 +139,9 @@ def _probe(node: Condition, text: str, params: Mapping[str, object]) -> Step:
     if isinstance(node, Like):
         pattern = _value(node.pattern, text, params)
         return Probe("LIKE", node.field, _quoted(pattern.text), Columns.like, (pattern.text,))
+    if isinstance(node, Contains):
+        words = _value(node.words, text, params)
+        return WordProbe(node.field, words.text, _quoted(words.text), node.all, text, node.position)
     if isinstance(node, Exists):
         return Probe("EXISTS", node.field, "", Columns.present)
     return _is_null(node.field)
