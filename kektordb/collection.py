@@ -249,7 +249,7 @@ class Collection(Searchable):
         return self._filtered.find(plan, params, self.lock.n_writes, self._run)
 
     def _run(self, plan: Plan, params: Params) -> Bitmap:
-        rows = plan.run(self.columns, self.n_slots, params)
+        rows = plan.run(self.columns, self.n_slots, params, self.texts)
         rows.iand(self.alive)
         return rows
 
@@ -298,7 +298,7 @@ class Collection(Searchable):
         """Return the plan of a filter with estimated and true numbers of rows."""
         plan = compile_filter(filter)
         with self.lock.read:
-            return plan.explain(self.columns, self.n_slots, params, self.alive)
+            return plan.explain(self.columns, self.n_slots, params, self.alive, self.texts)
 
     def stats(self) -> dict[str, Any]:
         """Return counts and bytes by part."""

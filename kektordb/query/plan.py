@@ -10,7 +10,7 @@ import msgspec
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
 from kektordb.errors import FilterError
-from kektordb.query.words import Texts, has_phrases, match_words
+from kektordb.query.words import Texts, estimate_words, has_phrases, match_words
 
 __all__ = ["AllOf", "AnyOf", "Complement", "Deferred", "Explanation", "Plan", "Probe", "Source", "Step", "WordProbe"]
 
@@ -148,12 +148,22 @@ class WordProbe(Step, frozen=True):
         rows.ior(self.run(source, among))
 
     def run(self, source: Source, among: Bitmap | None = None) -> Bitmap:
-        texts = _texts_of(source, self.text, self.position)
+        texts = self._texts_of(source)
         return match_words(source.columns, texts, self.field, self.words, self.all, source.n_slots, among)
 
     def estimate(self, source: Source) -> int:
-        texts = _texts_of(source, self.text, self.position)
-        return min(texts.estimate(self.field, self.words, self.all), source.n_slots)
+        estimated = estimate_words(source.columns, self._texts_of(source), self.field, self.words, self.all)
+        return min(estimated, source.n_slots)
+
+    def _texts_of(self, source: Source) -> Texts:
+        texts = source.texts
+        if texts is None:
+            what = 'an index that analyses texts: create it with text_language="english", for instance'
+        elif not texts.is_indexed(self.field):
+            what = f"a field that is searched for words: name {self.field!r} in text_fields when the index is created"
+        else:
+            return texts
+        raise FilterError(f"CONTAINS needs {what}", self.text, self.position)
 
     def is_slow(self) -> bool:
         return has_phrases(self.words)
@@ -290,15 +300,12 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
         Whether the same filter will give this very plan again, so that its matches are worth keeping.
     ranks : bool
         Whether it has `ranking_words`.
-    needs_texts : (str, int) or None
-        The filter's text and the place of its first CONTAINS.
     """
 
     root: Step
     is_bound: bool
     is_kept: bool = False
     ranks: bool = False
-    needs_texts: tuple[str, int] | None = None
 
     def run(self, columns: Columns, n_slots: int, params: Params | None = None, texts: Texts | None = None) -> Bitmap:
         """Return the matching rows in a new bitmap of `n_slots` bits.
@@ -306,11 +313,11 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
         NOT and ``!=`` complement over all slots, those that hold nothing alive included: AND the result with what is
         alive. Raises FilterError for a parameter that is missing or of a wrong type, and for CONTAINS without `texts`.
         """
-        return self._bound(params).run(self._source(columns, n_slots, texts))
+        return self._bound(params).run(Source(columns, n_slots, texts))
 
     def estimate(self, columns: Columns, n_slots: int, params: Params | None = None, texts: Texts | None = None) -> int:
         """Return about how many slots match; cheap."""
-        return self._bound(params).estimate(self._source(columns, n_slots, texts))
+        return self._bound(params).estimate(Source(columns, n_slots, texts))
 
     def explain(
         self,
@@ -321,7 +328,7 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
         texts: Texts | None = None,
     ) -> Explanation:
         """Run every step on its own and return what each was expected to match and did match (and is `alive`)."""
-        return _explain(self._bound(params), self._source(columns, n_slots, texts), alive)
+        return _explain(self._bound(params), Source(columns, n_slots, texts), alive)
 
     def ranking_words(self, params: Params | None = None) -> list[tuple[str, str]]:
         """Return field and words of each CONTAINS that every match fulfils: one that stands alone or under AND."""
@@ -333,23 +340,6 @@ class Plan(msgspec.Struct, frozen=True, eq=False):
 
     def _bound(self, params: Params | None) -> Step:
         return self.root if self.is_bound else self.root.bind({} if params is None else params)
-
-    def _source(self, columns: Columns, n_slots: int, texts: Texts | None) -> Source:
-        """Put together what the steps look at; refuse at once what only some data would make a step refuse."""
-        source = Source(columns, n_slots, texts)
-        if self.needs_texts is not None:
-            _texts_of(source, *self.needs_texts)
-        return source
-
-
-def _texts_of(source: Source, text: str, position: int) -> Texts:
-    if source.texts is None:
-        raise FilterError(
-            'CONTAINS needs an index that analyses texts: create it with text_language="english", for instance',
-            text,
-            position,
-        )
-    return source.texts
 
 
 def _explain(step: Step, source: Source, alive: Bitmap | None) -> Explanation:

@@ -53,21 +53,14 @@ def make_plan(node: Node, text: str = "") -> Plan:
     FilterError
         The tree is too deep, or asks for something that has no meaning.
     """
-    words = _check(node)
+    _check(node)
     simple = simplify(node)
     root = _step(simple, text)
-    ranking = simple.operands if isinstance(simple, And) else (simple,)
-    return Plan(
-        root,
-        root.is_bound(),
-        ranks=any(isinstance(one, Contains) for one in ranking),
-        needs_texts=(text, min(one.position for one in words)) if words else None,
-    )
+    wanted = simple.operands if isinstance(simple, And) else (simple,)
+    return Plan(root, root.is_bound(), ranks=any(isinstance(one, Contains) for one in wanted))
 
 
-def _check(node: Node) -> list[Contains]:
-    """Raise FilterError for what is no filter; return the conditions on words."""
-    words: list[Contains] = []
+def _check(node: Node) -> None:
     pending: list[tuple[Node, int]] = [(node, 1)]
     while pending:
         current, depth = pending.pop()
@@ -83,9 +76,6 @@ def _check(node: Node) -> list[Contains]:
             raise FilterError(f"expected a filter, got {type(current).__name__}")
         elif isinstance(current, Compare) and current.operator not in _OPERATORS:
             raise FilterError(f"expected one of {' '.join(_OPERATORS)}, got {current.operator!r}")
-        elif isinstance(current, Contains):
-            words.append(current)
-    return words
 
 
 def simplify(node: Node, negated: bool = False) -> Node:

@@ -12,7 +12,7 @@ from kektordb.text.snippet import contains_phrase
 if TYPE_CHECKING:
     from kektordb.text import Analyzer
 
-__all__ = ["Texts", "has_phrases", "match_words", "split_phrases"]
+__all__ = ["Texts", "estimate_words", "has_phrases", "match_words", "split_phrases"]
 
 # Not every quotation mark begins or ends a phrase: a board may be 5" x 7".
 _PHRASE = re.compile(r'(?<!\w)"([^"]*)"(?!\w)')
@@ -24,6 +24,10 @@ class Texts(Protocol):
     @property
     def analyzer(self) -> Analyzer:
         """What cuts texts and questions into terms."""
+        ...
+
+    def is_indexed(self, field: str) -> bool:
+        """Tell whether the texts of a field are searched, if there are any."""
         ...
 
     def contains(self, field: str, words: str, all: bool, into: Bitmap) -> int:
@@ -89,13 +93,34 @@ def match_words(
     return rows
 
 
+def estimate_words(columns: Columns, texts: Texts, field: str, words: str, all: bool) -> int:
+    """Return about how many rows `match_words` would find, and never less; no text is read."""
+    single, phrases = split_phrases(words)
+    phrases = [phrase for phrase in phrases if _has_words(phrase, texts)]
+    if all:
+        return _estimate_candidates(columns, texts, field, words, bool(phrases))
+    found = [_estimate_candidates(columns, texts, field, phrase, True) for phrase in phrases]
+    return texts.estimate(field, single, False) + sum(found)
+
+
+def _estimate_candidates(columns: Columns, texts: Texts, field: str, words: str, or_present: bool) -> int:
+    if or_present and _is_stopped(words, texts):
+        return columns.present(field)
+    return texts.estimate(field, words, True)
+
+
 def _has_words(text: str, texts: Texts) -> bool:
     return next(texts.analyzer.iterate(text, keep_stop_words=True), None) is not None
 
 
+def _is_stopped(text: str, texts: Texts) -> bool:
+    """Tell whether a text has no words but stop words."""
+    return next(texts.analyzer.iterate(text), None) is None
+
+
 def _add_candidates(columns: Columns, texts: Texts, field: str, words: str, or_present: bool, rows: Bitmap) -> None:
     """Add the texts with each of the words; every one, if there are only stop words and phrases of them are sought."""
-    if or_present and next(texts.analyzer.iterate(words), None) is None:
+    if or_present and _is_stopped(words, texts):
         columns.present(field, rows)
     else:
         texts.contains(field, words, True, rows)
@@ -105,7 +130,7 @@ def _keep_phrase(texts: Texts, field: str, phrase: str, rows: Bitmap) -> None:
     """Drop the rows without the phrase; all of them have its words."""
     analyzer = texts.analyzer
     n_words = sum(1 for _ in analyzer.iterate(phrase, keep_stop_words=True))
-    if n_words == 1 and next(analyzer.iterate(phrase), None) is not None:
+    if n_words == 1 and not _is_stopped(phrase, texts):
         return
     for slot in rows.slots():
         text = texts.text_of(slot, field)
