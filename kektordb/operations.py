@@ -77,8 +77,9 @@ class IndexConfig(msgspec.Struct, frozen=True):
     field_weights: dict[str, float] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options by name, as they are stored."""
-        return msgspec.structs.asdict(self)
+        """Return the options by name, as they are stored; without a language nothing is said of texts."""
+        options = msgspec.structs.asdict(self)
+        return options if self.text_language else {name: options[name] for name in options if name not in _OF_TEXTS}
 
     @classmethod
     def from_dict(cls, options: dict[str, Any]) -> IndexConfig:
@@ -87,6 +88,9 @@ class IndexConfig(msgspec.Struct, frozen=True):
         Raises msgspec.ValidationError when one is of another type.
         """
         return msgspec.convert(options, cls)
+
+
+_OF_TEXTS = frozenset({"text_language", "text_fields", "stop_words", "k1", "b", "field_weights"})
 
 
 class CreateIndex(msgspec.Struct, frozen=True):

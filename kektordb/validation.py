@@ -165,7 +165,7 @@ def with_texts(
         _one_of(language, "text_language", languages())
     elif (fields, stop_words, weights) != (None, None, None):
         raise ConfigError("expected a text_language beside text_fields, stop_words and field_weights, got none")
-    config = structs.replace(
+    with_text = structs.replace(
         config,
         text_language=language,
         text_fields=_texts(fields, "text_fields"),
@@ -174,9 +174,10 @@ def with_texts(
         b=_real(b, "b", 0, 1),
         field_weights=_weights(weights, fields),
     )
-    if language:
-        Analyzer(language, config.stop_words)  # knows what a stop word is
-    return config
+    if not language:
+        return config
+    Analyzer(language, with_text.stop_words)  # knows what a stop word is
+    return with_text
 
 
 def _texts(values: Any, name: str) -> tuple[str, ...] | None:
