@@ -1,5 +1,5 @@
 from collections.abc import Set
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,8 +10,10 @@ from kektordb._hnsw import Graph
 from kektordb._metadata import MetadataStore
 from kektordb._rwlock import RWLock
 from kektordb._strings import StringMap
-from kektordb.query import Filter
+from kektordb.query import Filter, Plan
 from kektordb.results import Results
+
+R = TypeVar("R", bound=Results)
 
 def is_query(vector: object, dim: int) -> bool: ...
 
@@ -34,6 +36,10 @@ class Searchable:
         params: dict[str, Any] | None,
         wanted: Set[str],
     ) -> Results: ...
+    def gather(
+        self, kind: type[R], slots: npt.NDArray[np.uint32], distances: npt.NDArray[np.float32], wanted: Set[str]
+    ) -> R: ...
+    def allowed(self, plan: Plan | None, params: dict[str, Any] | None) -> tuple[Bitmap | None, int]: ...
     def search_batch(
         self,
         queries: npt.NDArray[np.float32],

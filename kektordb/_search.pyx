@@ -143,10 +143,29 @@ cdef class Searchable:
                 PyBuffer_Release(&view)
             if found < 0:
                 raise VectorError(self.refused("the query"))
-            return self._collect(slots, distances, found, wanted)
+            return self._collect(Results, slots, distances, found, wanted)
         finally:
             if slots != few_slots:
                 PyMem_Free(slots)
+
+    def gather(self, kind, slots, distances, wanted):
+        """Return results of a subclass of `Results` for slots that are alive; the read lock is held.
+
+        Parameters
+        ----------
+        kind : type
+        slots : uint32 (n,)
+        distances : float32 (n,)
+        wanted : set of str
+            As for `search`.
+        """
+        if len(slots) == 0:
+            return collect(kind, self.ids, None, None, NULL, NULL, 0, self.is_product, None)
+        return self._collect_row(kind, slots, distances, wanted)
+
+    def allowed(self, plan, params):
+        """Return the slots that a search may give back, None for all, and how many; the read lock is held."""
+        return self._allowed(plan, params)
 
     cdef object _nothing(self):
         return collect(Results, self.ids, None, None, NULL, NULL, 0, self.is_product, None)
@@ -165,7 +184,7 @@ cdef class Searchable:
             if len(bad):
                 raise VectorError(self.refused(f"query {bad[0]}"))
             if "vector" in wanted:
-                return [self._collect_row(slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)]
+                return [self._collect_row(Results, slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)]
             store = self.metadata if "metadata" in wanted else None
             if store is not None:
                 rows = store.rows
@@ -183,13 +202,13 @@ cdef class Searchable:
             raise VectorError(f"expected {self.dim} dimensions, got {dim}")
         return 0
 
-    cdef object _collect_row(self, slots, distances, wanted):
+    cdef object _collect_row(self, kind, slots, distances, wanted):
         cdef const slot_t[::1] slots_view = slots
         cdef const float[::1] distances_view = distances
         cdef Py_ssize_t n = slots_view.shape[0]
-        return self._collect(&slots_view[0], &distances_view[0], n, wanted) if n else self._nothing()
+        return self._collect(kind, &slots_view[0], &distances_view[0], n, wanted) if n else self._nothing()
 
-    cdef object _collect(self, const slot_t* slots, const float* distances, Py_ssize_t n, wanted):
+    cdef object _collect(self, kind, const slot_t* slots, const float* distances, Py_ssize_t n, wanted):
         """Turn slots into results; the read lock is held. Every slot is alive, and so has an id."""
         cdef Blobs rows = None
         store, vectors = None, None
@@ -198,4 +217,4 @@ cdef class Searchable:
             rows = store.rows
         if "vector" in wanted:
             vectors = self.graph.vectors.get(np.array(<slot_t[:n]>slots) if n else np.empty(0, np.uint32))
-        return collect(Results, self.ids, rows, store, slots, distances, n, self.is_product, vectors)
+        return collect(kind, self.ids, rows, store, slots, distances, n, self.is_product, vectors)

@@ -164,6 +164,29 @@ cdef class Vectors:
             memcpy(&target[i, 0], self.row(slots[i], &row[0]), self.dim * sizeof(float))
         return found
 
+    def distances(self, const float[::1] query, const unsigned int[::1] slots):
+        """Return the distances of these slots from a query, float32 (n,), exact as those of a search.
+
+        None when the query, float32 (dim,) as the user gave it, holds NaN or Inf or is too long. Releases the GIL.
+        """
+        cdef Py_ssize_t i, n = slots.shape[0]
+        cdef bint is_good
+        if query.shape[0] != self.dim:
+            raise ValueError(f"expected {self.dim} dimensions, got {query.shape[0]}")
+        found = np.empty(n, dtype=np.float32)
+        prepared = np.zeros(self.stride, dtype=np.float32)
+        keys = np.empty(n + 1, dtype=np.uint32)
+        cdef float[::1] target = found
+        cdef float[::1] padded = prepared
+        cdef unsigned int[::1] keys_view = keys
+        with nogil:
+            is_good = self.prepare(&query[0], &padded[0])
+            if is_good and n:
+                self.many(&padded[0], self.rows, &slots[0], n, self.stride, &keys_view[0])
+                for i in range(n):
+                    target[i] = self.distance(keys_view[i])
+        return found if is_good else None
+
     def read(self, size_t start, size_t stop):
         """Copy stored bytes, padding included. Rows never change while their item lives."""
         return self.rows[start:stop]
