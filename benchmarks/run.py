@@ -14,8 +14,11 @@ import sys
 from benchmarks import report
 from benchmarks.options import Options
 from benchmarks.systems import NAMES
+from benchmarks.text_systems import TEXT_NAMES
 
-PARTS = ("search", "build", "filters", "writes", "mixed", "threads", "thin", "memory", "imports", "plot")
+PARTS = ("search", "build", "filters", "writes", "mixed", "threads", "thin", "memory", "text", "imports", "plot")
+
+SYSTEMS = tuple(dict.fromkeys(NAMES + TEXT_NAMES))
 
 
 def main() -> None:
@@ -24,14 +27,14 @@ def main() -> None:
     )
     parser.add_argument("parts", nargs="*", metavar="part", help=f"{', '.join(PARTS)} (default: all)")
     parser.add_argument("--datasets", nargs="+", default=[], metavar="NAME", help="such as sift-128-euclidean")
-    parser.add_argument("--systems", nargs="+", default=[], metavar="NAME", help=f"only these of {', '.join(NAMES)}")
+    parser.add_argument("--systems", nargs="+", default=[], metavar="NAME", help=f"only these of {', '.join(SYSTEMS)}")
     parser.add_argument("--passes", type=int, default=5, help="repetitions of each timed loop (default: 5)")
     parser.add_argument("--quick", action="store_true", help="small inputs: to see that it runs, not how fast it is")
     parser.add_argument("--label", default="", help="keeps the results apart, as <part>-<label>.json")
     arguments = parser.parse_args()
     if unknown := set(arguments.parts) - set(PARTS):
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
-    if unknown := set(arguments.systems) - set(NAMES):
+    if unknown := set(arguments.systems) - set(SYSTEMS):
         parser.error(f"no such system: {', '.join(sorted(unknown))}")
     options = Options(arguments.datasets, arguments.systems, arguments.quick, arguments.passes)
     for part in arguments.parts or PARTS:
