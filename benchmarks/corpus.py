@@ -62,7 +62,7 @@ def queries(texts: list[str], n: int, stop_words: frozenset[str]) -> list[str]:
     generator = random.Random(SEED)
     made: list[str] = []
     while len(made) < n:
-        words = [word for word in WORD.findall(generator.choice(texts).lower()) if word not in left_out]
+        words = [w for w in dict.fromkeys(WORD.findall(generator.choice(texts).lower())) if w not in left_out]
         wanted = generator.randint(2, 6)
         chosen = sorted(generator.sample(range(len(words)), wanted)) if len(words) >= wanted else []
         if chosen:

@@ -34,10 +34,7 @@ def measure() -> list[dict[str, Any]] | None:
         ways |= {f"hybrid, {fusion}, alpha {alpha}": {"alpha": alpha, "fusion": fusion} for alpha in ALPHAS}
     lines = []
     for name, arguments in ways.items():
-        found = {
-            query: index.search(vectors[query], text=asked[query], k=DEPTH, **arguments).ids
-            for query in judged
-        }
+        found = {query: index.search(vectors[query], text=asked[query], k=DEPTH, **arguments).ids for query in judged}
         quality = float(np.mean([ndcg(found[query], gains) for query, gains in judged.items()]))
         lines.append({"search": name, "nDCG@10": quality})
     table(f"cranfield: {len(judged)} queries", list(lines[0]), [list(line.values()) for line in lines])

@@ -20,7 +20,19 @@ __all__ = ["RESULTS", "cell", "machine", "read", "table", "write"]
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PACKAGES = ("kektordb", "numpy", "blosc2", "lark", "msgspec", "xxhash", "PyStemmer", "Cython")
-PEERS = ("hnswlib", "faiss-cpu", "usearch", "chromadb", "qdrant-edge-py", "lancedb", "sqlite-vec", "zvec", "bm25s", "numba", "tantivy")
+PEERS = (
+    "hnswlib",
+    "faiss-cpu",
+    "usearch",
+    "chromadb",
+    "qdrant-edge-py",
+    "lancedb",
+    "sqlite-vec",
+    "zvec",
+    "bm25s",
+    "numba",
+    "tantivy",
+)
 # The CPU flags that decide about kernels.
 FLAGS = (
     "sse4_2",

@@ -1,4 +1,4 @@
-"""How are the systems that search texts measured? Each gets the same terms, and a query in the form that it likes best."""
+"""How are the systems that search texts measured? Each gets the same terms, and a query in the form it likes best."""
 
 from __future__ import annotations
 
