@@ -12,19 +12,13 @@ from typing import Any
 
 from kektordb.collection import Step
 from kektordb.commit import Build, Commits, Exclusive, Pending
-from kektordb.errors import (
-    ConfigError,
-    DatabaseClosed,
-    ForkedHandle,
-    IndexExists,
-    KektorError,
-    ReadOnlyDatabase,
-)
-from kektordb.index import Index, n_cores
+from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
+from kektordb.index import Index
 from kektordb.kv import KeyValue, KeyValueView
 from kektordb.maintenance import Autosave, parse_policies
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
 from kektordb.progress import Progress, check_progress, show
+from kektordb.reading import n_cores
 from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
 from kektordb.validation import check_name, check_path, check_threads, index_config, with_texts

@@ -1,9 +1,8 @@
-"""What can be done with one index? The public verbs; each checks its input and hands on."""
+"""How is one index changed? The verbs that write, beside those that read; each checks its input and hands on."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,71 +11,35 @@ import numpy.typing as npt
 from kektordb._metadata import decode_metadata, encode_many, encode_metadata
 from kektordb._vectors import Vectors
 from kektordb.collection import Collection
-from kektordb.errors import ConfigError, IdError, IndexNotFound, ItemExists, ItemNotFound, MetadataError, VectorError
-from kektordb.operations import DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
+from kektordb.errors import ConfigError, IndexNotFound, ItemExists, ItemNotFound, MetadataError, VectorError
+from kektordb.operations import DeleteItems, Operation, PutItems, PutMetadata
 from kektordb.progress import Progress, check_progress, show
-from kektordb.query import Explanation, Filter
-from kektordb.results import Item, Results
+from kektordb.query import Filter
+from kektordb.reading import IndexReader
 from kektordb.validation import (
-    as_query,
     as_row,
     as_rows,
     check_id,
     check_ids,
-    check_include,
-    check_positive,
+    check_params,
     check_threads,
 )
 
 if TYPE_CHECKING:
     from kektordb.commit import Pending
-    from kektordb.database import Database
 
 __all__ = ["Index"]
 
 Metadata = Mapping[str, Any]
 
-DEFAULT_EF_SEARCH = 100
-_METADATA_ONLY = frozenset({"metadata"})
 
-
-class Index:
+class Index(IndexReader):
     """A handle to one index of a database; `Database.create_index` and ``db["name"]`` make it.
 
     It holds the database and the name, never the memory: after the index is dropped every call raises IndexNotFound,
     and when an index of that name is made anew, it is a handle to that one.
     All calls may be made from any number of threads.
     """
-
-    def __init__(self, database: Database, name: str) -> None:
-        self._database = database
-        self._name = name
-
-    @property
-    def name(self) -> str:
-        """The name of the index."""
-        return self._name
-
-    @property
-    def database(self) -> Database:
-        """The database it belongs to."""
-        return self._database
-
-    @property
-    def config(self) -> IndexConfig:
-        """What the index was created with."""
-        return self._collection().config
-
-    @property
-    def dim(self) -> int | None:
-        """Components of a vector; None until the first vector decides."""
-        return self._collection().dim or None
-
-    def _collection(self) -> Collection:
-        database, found = self._database, None
-        if database._gone is None:  # the short way, which every search takes; the long one says what is wrong
-            found = database._state.collections.get(database._state.numbers.get(self._name, 0))
-        return database._live().collection(self._name) if found is None else found
 
     # ------------------------------------------------------------------------------------------------------ writing
 
@@ -259,7 +222,7 @@ class Index:
             number = self._number(pending, collection)
             if filter is not None:
                 pending.settle()
-                found = collection.matching_ids(filter, _params(params))
+                found = collection.matching_ids(filter, check_params(params))
             else:
                 found = wanted
                 for id in found:
@@ -300,146 +263,6 @@ class Index:
             return PutMetadata(number, id, _encode({**old, **change}, id))
 
         self._database._commit(build)
-
-    # ------------------------------------------------------------------------------------------------------ reading
-
-    def search(
-        self,
-        vector: npt.ArrayLike,
-        k: int = 10,
-        ef_search: int | None = None,
-        filter: Filter | None = None,
-        params: Mapping[str, Any] | None = None,
-        include: Sequence[str] = ("metadata",),
-    ) -> Results:
-        """Find the nearest items.
-
-        Parameters
-        ----------
-        vector : array_like (dim,)
-        k : int
-            Results wanted; fewer come back only when fewer items exist or match.
-        ef_search : int, optional
-            Candidates kept while the graph is walked: more find more and take longer. ``max(100, k)`` by default.
-        filter : str or expression of `F`, optional
-            Only items that match, see docs/filters.md. Few matches are compared one by one, which is exact.
-        params : dict, optional
-            Values for ``$name`` in the filter. They are never part of its text.
-        include : sequence of str
-            What a hit holds besides id, score and distance: ``"metadata"``, ``"vector"``.
-
-        Returns
-        -------
-        Results
-            Sorted by distance; equal distances in the order in which the items came in. Empty for an empty index.
-
-        Raises
-        ------
-        VectorError, FilterError, ConfigError
-        """
-        collection = self._collection()
-        query = as_query(vector, collection.dim)
-        k = check_positive(k, "k")
-        ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
-        wanted = _METADATA_ONLY if include == ("metadata",) else check_include(include)
-        bound = None if params is None else _params(params)
-        return collection.search(query, k, ef if ef > k else k, filter, bound, wanted)
-
-    def search_batch(
-        self,
-        vectors: npt.ArrayLike,
-        k: int = 10,
-        ef_search: int | None = None,
-        filter: Filter | None = None,
-        params: Mapping[str, Any] | None = None,
-        include: Sequence[str] = ("metadata",),
-        *,
-        n_threads: int | None = None,
-    ) -> list[Results]:
-        """Find the nearest items of many queries at once, on several threads; see `search`.
-
-        Parameters
-        ----------
-        vectors : array_like (n, dim)
-        n_threads : int, optional
-            All cores by default.
-
-        Returns
-        -------
-        list of Results
-            One for each query.
-
-        Raises
-        ------
-        VectorError, FilterError, ConfigError
-            Also when one query alone holds NaN or Inf.
-        """
-        collection = self._collection()
-        queries = as_rows(vectors, None, collection.dim)
-        k = check_positive(k, "k")
-        ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
-        threads = n_cores() if n_threads is None else check_threads(n_threads)
-        wanted = check_include(include)
-        return collection.search_batch(queries, k, max(ef, k), filter, _params(params), wanted, threads)
-
-    def get(self, id: str) -> Item | None:
-        """Return an item, or None when there is none of this id."""
-        return self._collection().item(check_id(id))
-
-    def get_many(self, ids: Sequence[str]) -> list[Item | None]:
-        """Return the items of these ids in their order; None for each that is not there."""
-        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
-            raise IdError(f"expected a sequence of ids, got {type(ids).__name__} {ids!r:.80}")
-        return self._collection().items([check_id(id) for id in ids])
-
-    def __getitem__(self, id: str) -> Item:
-        item = self.get(id)
-        if item is None:
-            raise ItemNotFound(f"no item {id!r} in index {self._name!r}")
-        return item
-
-    def __contains__(self, id: object) -> bool:
-        return isinstance(id, str) and self._collection().has(id)
-
-    def __len__(self) -> int:
-        return len(self._collection())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.ids())
-
-    def ids(self, filter: Filter | None = None, params: Mapping[str, Any] | None = None) -> list[str]:
-        """Return the ids of all items, or of those that match, in the order in which they came in."""
-        return self._collection().matching_ids(filter, _params(params))
-
-    def count(self, filter: Filter | None = None, params: Mapping[str, Any] | None = None) -> int:
-        """Count all items, or those that match."""
-        return self._collection().count(filter, _params(params))
-
-    def explain(self, filter: Filter, params: Mapping[str, Any] | None = None) -> Explanation:
-        """Return the plan of a filter, in the order in which it runs, with estimated and true numbers of rows."""
-        return self._collection().explain(filter, _params(params))
-
-    def stats(self) -> dict[str, Any]:
-        """Return items, tombstones, configuration, and bytes in memory by part."""
-        return self._collection().stats()
-
-    def __repr__(self) -> str:
-        return f"<Index {self._name!r} of {self._database!r}>"
-
-
-def n_cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if params is None or type(params) is dict:
-        return params
-    if not isinstance(params, Mapping):
-        raise ConfigError(f"expected params to be a dict, got {type(params).__name__}")
-    return dict(params)
 
 
 def _encode(metadata: object, id: str) -> bytes:

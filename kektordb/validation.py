@@ -14,6 +14,7 @@ from kektordb._search import is_query
 from kektordb._strings import are_plain
 from kektordb._vectors import MAX_DIM, METRICS, PRECISIONS
 from kektordb.errors import ConfigError, IdError, VectorError
+from kektordb.fusion import METHODS
 from kektordb.operations import IndexConfig
 from kektordb.text import Analyzer, languages
 
@@ -21,12 +22,15 @@ __all__ = [
     "as_query",
     "as_row",
     "as_rows",
+    "check_fusion",
     "check_id",
     "check_ids",
     "check_include",
     "check_name",
+    "check_params",
     "check_path",
     "check_positive",
+    "check_text",
     "check_threads",
     "index_config",
     "with_texts",
@@ -117,6 +121,27 @@ def check_positive(value: object, name: str) -> int:
 def check_threads(n_threads: object) -> int:
     """Return a number of threads. Raises ConfigError."""
     return _integer(n_threads, "n_threads", 1, 1024)
+
+
+def check_params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return the parameters of a filter. Raises ConfigError."""
+    if params is None or type(params) is dict:
+        return params
+    if not isinstance(params, Mapping):
+        raise ConfigError(f"expected params to be a dict, got {type(params).__name__}")
+    return dict(params)
+
+
+def check_text(text: object) -> str:
+    """Return words to look for. Raises ConfigError."""
+    if not isinstance(text, str):
+        raise ConfigError(f"expected text to be a string, got {type(text).__name__} {text!r:.80}")
+    return text
+
+
+def check_fusion(alpha: object, fusion: object) -> tuple[float, str]:
+    """Return how vectors and words become one score. Raises ConfigError."""
+    return _real(alpha, "alpha", 0, 1), _one_of(fusion, "fusion", list(METHODS))
 
 
 def check_include(include: Sequence[str]) -> frozenset[str]:

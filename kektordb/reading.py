@@ -1,0 +1,230 @@
+"""What can be asked of one index? Everything that changes nothing; each call checks its input and hands on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy.typing as npt
+
+from kektordb.collection import Collection
+from kektordb.errors import IdError, ItemNotFound, VectorError
+from kektordb.operations import IndexConfig
+from kektordb.query import Explanation, Filter, compile_filter
+from kektordb.ranking import Request, rank
+from kektordb.results import Item, Results
+from kektordb.validation import (
+    as_query,
+    as_rows,
+    check_fusion,
+    check_id,
+    check_include,
+    check_params,
+    check_positive,
+    check_text,
+    check_threads,
+)
+
+if TYPE_CHECKING:
+    from kektordb.database import Database
+
+__all__ = ["IndexReader", "n_cores"]
+
+DEFAULT_EF_SEARCH = 100
+_METADATA_ONLY = frozenset({"metadata"})
+
+
+class IndexReader:
+    """The half of `Index` that changes nothing."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        """The name of the index."""
+        return self._name
+
+    @property
+    def database(self) -> Database:
+        """The database it belongs to."""
+        return self._database
+
+    @property
+    def config(self) -> IndexConfig:
+        """What the index was created with."""
+        return self._collection().config
+
+    @property
+    def dim(self) -> int | None:
+        """Components of a vector; None until the first vector decides."""
+        return self._collection().dim or None
+
+    def _collection(self) -> Collection:
+        database, found = self._database, None
+        if database._gone is None:  # the short way, which every search takes; the long one says what is wrong
+            found = database._state.collections.get(database._state.numbers.get(self._name, 0))
+        return database._live().collection(self._name) if found is None else found
+
+    def search(
+        self,
+        vector: npt.ArrayLike | None = None,
+        k: int = 10,
+        ef_search: int | None = None,
+        filter: Filter | None = None,
+        params: Mapping[str, Any] | None = None,
+        include: Sequence[str] = ("metadata",),
+        *,
+        text: str | None = None,
+        alpha: float = 0.5,
+        fusion: str = "minmax",
+        snippet: bool = False,
+        explain: bool = False,
+    ) -> Results:
+        """Find the nearest items, those that words fit best, or the best by both.
+
+        Parameters
+        ----------
+        vector : array_like (dim,), optional
+            Without it the search is by text alone.
+        k : int
+            Results wanted; fewer come back only when fewer items exist or match.
+        ef_search : int, optional
+            Candidates kept while the graph is walked: more find more and take longer. ``max(100, k)`` by default.
+        filter : str or expression of `F`, optional
+            Only items that match, see docs/filters.md. Few matches are compared one by one, which is exact. The words
+            of a ``CONTAINS`` that all hits fulfil also rank them, like those of `text`.
+        params : dict, optional
+            Values for ``$name`` in the filter. They are never part of its text.
+        include : sequence of str
+            What a hit holds besides id, score and distance: ``"metadata"``, ``"vector"``.
+        text : str, optional
+            Words to look for in the texts of all fields, in an index with a `text_language`; see docs/text.md.
+        alpha : float
+            Weight of the vector beside words: 1.0 is a search by the vector alone, 0.0 one by the words alone.
+        fusion : str
+            How two scores become one: ``minmax``, ``rrf``, ``dbsf``, or ``legacy``.
+        snippet : bool
+            Give each hit the best passage of its texts.
+        explain : bool
+            Give each hit the reasons for its score.
+
+        Returns
+        -------
+        Results
+            The best first; equal ones in the order in which the items came in. Empty for an empty index. By text alone
+            only items in which a word occurs, so that there may be less than `k`.
+
+        Raises
+        ------
+        VectorError, FilterError, ConfigError
+        """
+        collection = self._collection()
+        query = None if vector is None else as_query(vector, collection.dim)
+        k = check_positive(k, "k")
+        ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
+        wanted = _METADATA_ONLY if include == ("metadata",) else check_include(include)
+        bound = None if params is None else check_params(params)
+        ranks = filter is not None and compile_filter(filter).ranks
+        ef = ef if ef > k else k
+        if query is not None and text is None and not (ranks or snippet or explain):
+            return collection.search(query, k, ef, filter, bound, wanted)
+        if text is not None:
+            check_text(text)
+        elif query is None and not ranks:
+            raise VectorError("expected a vector, a text, or both, got neither")
+        alpha, fusion = check_fusion(alpha, fusion)
+        return rank(
+            collection,
+            Request(query, text, k, ef, filter, bound, wanted, alpha, fusion, bool(snippet), bool(explain)),
+        )
+
+    def search_batch(
+        self,
+        vectors: npt.ArrayLike,
+        k: int = 10,
+        ef_search: int | None = None,
+        filter: Filter | None = None,
+        params: Mapping[str, Any] | None = None,
+        include: Sequence[str] = ("metadata",),
+        *,
+        n_threads: int | None = None,
+    ) -> list[Results]:
+        """Find the nearest items of many queries at once, on several threads; see `search`. By vectors alone.
+
+        Parameters
+        ----------
+        vectors : array_like (n, dim)
+        n_threads : int, optional
+            All cores by default.
+
+        Returns
+        -------
+        list of Results
+            One for each query.
+
+        Raises
+        ------
+        VectorError, FilterError, ConfigError
+            Also when one query alone holds NaN or Inf.
+        """
+        collection = self._collection()
+        queries = as_rows(vectors, None, collection.dim)
+        k = check_positive(k, "k")
+        ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
+        threads = n_cores() if n_threads is None else check_threads(n_threads)
+        wanted = check_include(include)
+        return collection.search_batch(queries, k, max(ef, k), filter, check_params(params), wanted, threads)
+
+    def get(self, id: str) -> Item | None:
+        """Return an item, or None when there is none of this id."""
+        return self._collection().item(check_id(id))
+
+    def get_many(self, ids: Sequence[str]) -> list[Item | None]:
+        """Return the items of these ids in their order; None for each that is not there."""
+        if isinstance(ids, str | bytes) or not isinstance(ids, Iterable):
+            raise IdError(f"expected a sequence of ids, got {type(ids).__name__} {ids!r:.80}")
+        return self._collection().items([check_id(id) for id in ids])
+
+    def __getitem__(self, id: str) -> Item:
+        item = self.get(id)
+        if item is None:
+            raise ItemNotFound(f"no item {id!r} in index {self._name!r}")
+        return item
+
+    def __contains__(self, id: object) -> bool:
+        return isinstance(id, str) and self._collection().has(id)
+
+    def __len__(self) -> int:
+        return len(self._collection())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.ids())
+
+    def ids(self, filter: Filter | None = None, params: Mapping[str, Any] | None = None) -> list[str]:
+        """Return the ids of all items, or of those that match, in the order in which they came in."""
+        return self._collection().matching_ids(filter, check_params(params))
+
+    def count(self, filter: Filter | None = None, params: Mapping[str, Any] | None = None) -> int:
+        """Count all items, or those that match."""
+        return self._collection().count(filter, check_params(params))
+
+    def explain(self, filter: Filter, params: Mapping[str, Any] | None = None) -> Explanation:
+        """Return the plan of a filter, in the order in which it runs, with estimated and true numbers of rows."""
+        return self._collection().explain(filter, check_params(params))
+
+    def stats(self) -> dict[str, Any]:
+        """Return items, tombstones, configuration, and bytes in memory by part."""
+        return self._collection().stats()
+
+    def __repr__(self) -> str:
+        return f"<Index {self._name!r} of {self._database!r}>"
+
+
+def n_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
