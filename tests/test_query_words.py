@@ -431,3 +431,72 @@ def test_bitmaps_are_the_callers_own() -> None:
     first.invert()
 
     assert plan.run(ROWS.columns, 200, None, ROWS.texts) == Bitmap.from_slots([0, 1, 2, 8], 200)
+
+
+# ------------------------------------------------------------------------------------------------ ranked by the filter
+
+
+def test_words_of_a_filter_rank_and_restrict(index: kektordb.Index) -> None:
+    found = index.search(filter="CONTAINS(t, 'red shoes') AND n < 8", k=10)
+    asked = index.search(text="red shoes", filter="n < 8", k=10)
+
+    assert found.ids == asked.ids
+    assert set(found.ids) == {"0", "1", "2"}
+    assert [hit.score for hit in found] == [hit.text_score for hit in asked]
+
+
+def test_words_rank_in_their_field_only(index: kektordb.Index) -> None:
+    index.add("both", [1, 1], {"t": "shoes to run", "m": {"t": "run run"}})
+
+    inside, anywhere = (
+        index.search(filter="CONTAINS(m.t, run)"),
+        index.search(text="run", filter="CONTAINS_ALL(m.t, run)"),
+    )
+
+    assert set(inside.ids) == set(anywhere.ids) == {"1", "both"}
+    scores = {hit.id: hit.score for hit in inside}
+    more = {hit.id: hit.score for hit in anywhere}
+    # In all fields "run" counts once more, and in the field of the filter twice.
+    assert more["1"] == pytest.approx(2 * scores["1"])
+    assert more["both"] > 2 * scores["both"]
+
+
+def test_words_and_text_add_up(index: kektordb.Index) -> None:
+    one, other = index.search(text="red", k=20), index.search(text="shoes", k=20)
+    sums: dict[str, float] = {}
+    for hit in [*one, *other]:
+        sums[hit.id] = sums.get(hit.id, 0) + hit.score
+
+    found = index.search(text="shoes", filter="CONTAINS(t, red)", k=20)
+
+    assert {hit.id: pytest.approx(hit.score) for hit in found} == {id: sums[id] for id in ("0", "1", "2", "8")}
+
+
+def test_with_a_vector_both_sides_count_and_the_filter_restricts(index: kektordb.Index) -> None:
+    filter = "CONTAINS(t, 'red shoes') AND n < 8"
+    near, words = index.search([2, 1], filter=filter, alpha=1.0), index.search([2, 1], filter=filter, alpha=0.0)
+    both = index.search([2, 1], filter=filter, alpha=0.5, fusion="rrf")
+
+    assert set(near.ids) == set(words.ids) == set(both.ids) == {"0", "1", "2"}
+    assert near.ids == ["2", "1", "0"]
+    assert words.ids == index.search(filter=filter).ids
+    ranks = {id: 0.5 / (61 + near.ids.index(id)) for id in near.ids}
+    text = {hit.id: hit.score for hit in words}
+    for hit in both:
+        better = sum(score > text[hit.id] for score in text.values())
+        assert hit.score == pytest.approx(ranks[hit.id] + 0.5 / (61 + better))
+
+
+@pytest.mark.parametrize("filter", ["NOT CONTAINS(t, red)", "CONTAINS(t, red) OR n > 5"])
+def test_inside_or_and_not_words_do_not_rank(index: kektordb.Index, filter: str) -> None:
+    found = index.search([2, 1], filter=filter, k=20)
+
+    assert found.ids == [id for id in index.search([2, 1], k=20).ids if id in ids(index, filter)]
+    assert all(hit.text_score is None for hit in found)
+
+
+def test_parameters_rank_too(index: kektordb.Index) -> None:
+    asked = index.search(filter="CONTAINS(t, $q) AND n < $n", params={"q": "running red", "n": 5})
+
+    assert asked.ids == index.search(filter="CONTAINS(t, 'running red') AND n < 5").ids
+    assert asked.ids[0] in ("0", "2")
