@@ -184,7 +184,9 @@ cdef class Searchable:
             if len(bad):
                 raise VectorError(self.refused(f"query {bad[0]}"))
             if "vector" in wanted:
-                return [self._collect_row(Results, slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)]
+                return [
+                    self._collect_row(Results, slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)
+                ]
             store = self.metadata if "metadata" in wanted else None
             if store is not None:
                 rows = store.rows

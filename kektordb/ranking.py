@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._bitmap import Bitmap
+from kektordb._candidates import merge
 from kektordb.errors import ConfigError, VectorError
 from kektordb.fusion import fuse, sides
 from kektordb.query import Filter, compile_filter
@@ -207,45 +208,29 @@ def _fuse(
     best: tuple[Slots, Floats],
 ) -> _Found:
     """Make one ranking of the candidates of both sides; ties by slot."""
-    slots = np.union1d(near.slots, best[0])
-    distances = np.full(len(slots), np.nan, np.float32)
-    distances[np.searchsorted(slots, near.slots)] = near.distances
-    scores = np.full(len(slots), np.nan, np.float32)
-    scores[np.searchsorted(slots, best[0])] = best[1]
+    slots, distances, scores, no_distance, no_score = merge(near.slots, near.distances, *best)
     if request.fusion != "legacy":
-        _complete(collection, texts, query, request, slots, distances, scores)
+        distances[no_distance] = _distances(collection, request, slots[no_distance])
+        scores[no_score] = texts.index.scores(query, slots[no_score])
     fused = fuse(request.fusion, distances, scores, request.alpha)
     order = np.argsort(-fused, kind="stable")[: request.k]
-    parts = None
+    found = _Found(slots[order], distances[order], fused[order], scores[order], request.fusion, None, len(slots))
     if request.explain:
         vector_part, text_part = sides(request.fusion, distances, scores)
-        parts = vector_part[order], text_part[order]
-    n = len(slots)
-    slots, distances, scores = slots[order], distances[order], scores[order]
-    _complete(collection, texts, query, request, slots, distances, scores)
-    return _Found(slots, distances, fused[order], scores, request.fusion, parts, n)
+        found.parts = vector_part[order], text_part[order]
+    if request.fusion == "legacy":
+        # What a side did not find counts nothing, but it can be said.
+        found.distances = _distances(collection, request, found.slots)
+        found.text_scores = texts.index.scores(query, found.slots)
+    return found
 
 
-def _complete(
-    collection: Collection,
-    texts: TextFields,
-    query: TextQuery,
-    request: Request,
-    slots: Slots,
-    distances: Floats,
-    scores: Floats,
-) -> None:
-    """Fill in the distances and the text scores that are NaN."""
+def _distances(collection: Collection, request: Request, slots: Slots) -> Floats:
     assert collection.graph is not None
     assert request.vector is not None
-    missing = np.flatnonzero(np.isnan(distances))
-    if len(missing):
-        found = collection.graph.vectors.distances(request.vector, slots[missing])
-        assert found is not None  # a query with NaN was refused
-        distances[missing] = found
-    missing = np.flatnonzero(np.isnan(scores))
-    if len(missing):
-        scores[missing] = texts.index.scores(query, slots[missing])
+    distances = collection.graph.vectors.distances(request.vector, slots)
+    assert distances is not None  # a query with NaN was refused
+    return distances
 
 
 # --------------------------------------------------------------------------------------------------------- explaining
@@ -276,7 +261,7 @@ def _explain(results: Ranked, found: _Found, request: Request, i: int, terms: li
     has_text = found.text_scores is not None
     has_vector = found.fusion != "text"
     return HitExplanation(
-        float(results.scores[i]),
+        results[i].score,
         found.fusion,
         {"vector": 1.0, "text": 0.0}.get(found.fusion, request.alpha),
         float(found.distances[i]) if has_vector else None,

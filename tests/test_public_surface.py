@@ -13,6 +13,8 @@ from kektordb import errors
 from kektordb.database import Database
 from kektordb.kv import KeyValueView
 from kektordb.query import Explanation, Expression
+from kektordb.reading import IndexReader
+from kektordb.results import HitExplanation, TermScore
 from kektordb.storage import RecoveryReport, SaveReport
 
 ERRORS: dict[str, tuple[type[Exception], ...]] = {
@@ -48,17 +50,17 @@ METHODS = {
         *("add", "add_batch", "config", "count", "database", "delete", "dim", "explain", "get", "get_many", "ids"),
         *("name", "search", "search_batch", "stats", "update_metadata", "upsert", "upsert_batch"),
     },
-    kektordb.Results: {"count", "distances", "ids", "index", "scores"},
-    kektordb.Hit: {"distance", "id", "metadata", "score", "vector"},
+    kektordb.Results: {"count", "distances", "ids", "index", "scores", "text_scores"},
+    kektordb.Hit: {"distance", "explanation", "id", "metadata", "score", "snippet", "text_score", "vector"},
     kektordb.Item: {"id", "metadata", "vector"},
 }
 # What public calls give back.
-GIVEN = [KeyValueView, Explanation, Expression, RecoveryReport, SaveReport]
+GIVEN = [KeyValueView, Explanation, Expression, HitExplanation, RecoveryReport, SaveReport, TermScore]
 
 
 def members(owner: type) -> Iterator[tuple[str, Any]]:
-    """List the public members that a class defines itself."""
-    for name, value in vars(owner).items():
+    """List the public members that a class defines itself, or that its half which only reads does."""
+    for name, value in (vars(IndexReader) | vars(owner) if owner is kektordb.Index else vars(owner)).items():
         if not name.startswith("_"):
             yield name, inspect.unwrap(value.__func__ if isinstance(value, classmethod | staticmethod) else value)
 
