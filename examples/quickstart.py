@@ -5,7 +5,8 @@
     python examples/quickstart.py --limit 600      # fewer texts
 
 The texts are the docstrings of the standard library. TF-IDF and a truncated SVD turn each, with its name, into 128
-numbers; whatever makes your vectors, the calls to kektordb stay the same.
+numbers; whatever makes your vectors, the calls to kektordb stay the same. The texts themselves are searched by their
+words, and by words and vectors together.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ def main() -> None:
         with kektordb.open(path) as db:
             build(db, entries, embed)
             search(db, embed)
+            search_by_words(db, embed)
             search_filtered(db, embed)
             change(db, embed)
         reopen(path, embed)
@@ -99,10 +101,24 @@ def read_and_embed(limit: int | None) -> tuple[list[Entry], Embedder]:
 def build(db: kektordb.Database, entries: list[Entry], embed: Embedder) -> None:
     """Put all texts into a new index, in one call."""
     heading("Index")
-    docs = db.create_index("docs", metric="cosine")
+    docs = db.create_index(
+        "docs",
+        metric="cosine",
+        text_language="english",
+        text_fields=["title", "text"],  # the other strings are for filters
+        field_weights={"title": 2.0},
+    )
     ids = [entry.id for entry in entries]
     metadata = [
-        {"module": entry.module, "kind": entry.kind, "name": entry.name, "length": len(entry.text)} for entry in entries
+        {
+            "module": entry.module,
+            "kind": entry.kind,
+            "name": entry.name,
+            "length": len(entry.text),
+            "title": entry.title,
+            "text": entry.text,
+        }
+        for entry in entries
     ]
     vectors = embed([entry.words for entry in entries])
     with timed(f"add_batch, {len(ids):,} items"):
@@ -125,6 +141,26 @@ def search(db: kektordb.Database, embed: Embedder) -> None:
         show(db, hits)
 
 
+def search_by_words(db: kektordb.Database, embed: Embedder) -> None:
+    """Words find what is written, vectors what is meant; together they find more than either."""
+    heading("Words, and words and vectors")
+    docs = db["docs"]
+    question = QUERIES[-1]
+    vector = embed([question])[0]
+    with timed(f"“{question}”, by words"):
+        hits = docs.search(text=question, k=3)
+    show(db, hits)
+    with timed("by words and vector"):
+        hits = docs.search(vector, k=3, text=question, snippet=True, explain=True)
+    show(db, hits)
+    best = hits[0]
+    print(f"    {best.id}: {' '.join(best.snippet.split())}")
+    print("    " + str(best.explanation).replace("\n", "\n    "))
+    with timed("where the words “all threads” must stand one after the other"):
+        hits = docs.search(vector, k=3, filter="""CONTAINS(text, '"all threads"')""")
+    show(db, hits)
+
+
 def search_filtered(db: kektordb.Database, embed: Embedder) -> None:
     """The same with conditions on the metadata: a filter always returns min(k, matches) hits."""
     heading("Search with filters")
@@ -145,7 +181,7 @@ def change(db: kektordb.Database, embed: Embedder) -> None:
     question = embed(["compress a file"])[0]
     first, second, *_ = docs.search(question, k=5).ids
     docs.update_metadata(first, {"favourite": True})
-    print(f"  update_metadata  {first}: {docs[first].metadata}")
+    print(f"  update_metadata  {first} is a favourite: {docs[first].metadata['favourite']}")
 
     docs.upsert("my.note", question, {"module": "my", "kind": "note", "name": "note", "length": 15})
     print(f"  upsert           my.note is now the nearest: {docs.search(question, k=1).ids}")

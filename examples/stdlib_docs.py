@@ -43,9 +43,14 @@ class Entry:
         return self.id.rpartition(".")[2]
 
     @property
+    def title(self) -> str:
+        """The parts of the id, taken apart at dots, underscores and capitals."""
+        return " ".join(re.findall("[A-Z]?[a-z0-9]+", self.id))
+
+    @property
     def words(self) -> str:
-        """The parts of the id, taken apart at dots, underscores and capitals, and the text."""
-        return f"{' '.join(re.findall('[A-Z]?[a-z0-9]+', self.id))} {self.text}"
+        """The title and the text."""
+        return f"{self.title} {self.text}"
 
     @property
     def summary(self) -> str:

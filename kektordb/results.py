@@ -64,8 +64,9 @@ class TermScore(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         saturation = self.score / (self.weight * self.idf)
+        times = "once" if self.tf == 1 else f"{self.tf:,} times"
         return (
-            f'{self.field} has "{self.term}" {self.tf} times in {self.length:,.0f} words, on average texts have '
+            f'{self.field} has "{self.term}" {times} in {self.length:,.0f} words, on average texts have '
             f"{self.average_length:,.1f}; {self.df:,} of {self.n_texts:,} have it: weight {self.weight:g} * "
             f"idf {self.idf:.4f} * tf {saturation:.4f} = {self.score:.4f}"
         )
