@@ -32,7 +32,14 @@ def test_quickstart_goes_through_every_chapter_and_loses_nothing(tmp_path: Path)
 
     assert "\033" not in output, "colour codes without a terminal"
     assert re.search(r"^  600 texts: ", output, re.MULTILINE)
-    for chapter in ("Search", "Words, and words and vectors", "Search with filters", "Change", "Close, open, search again", "kill -9"):
+    for chapter in (
+        "Search",
+        "Words, and words and vectors",
+        "Search with filters",
+        "Change",
+        "Close, open, search again",
+        "kill -9",
+    ):
         assert f"\n{chapter}\n" in output
     there, acknowledged = re.search(r"([\d,]+) of ([\d,]+) acknowledged items are there", output).groups()
     assert there == acknowledged
