@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from kektordb._bitmap import Bitmap
 from kektordb._candidates import merge
+from kektordb._fused import first, minmax
 from kektordb.errors import ConfigError, VectorError
 from kektordb.fusion import fuse, sides
 from kektordb.query import Filter, compile_filter
@@ -212,8 +213,11 @@ def _fuse(
     if request.fusion != "legacy":
         distances[no_distance] = _distances(collection, request, slots[no_distance])
         scores[no_score] = texts.index.scores(query, slots[no_score])
-    fused = fuse(request.fusion, distances, scores, request.alpha)
-    order = np.argsort(-fused, kind="stable")[: request.k]
+    if request.fusion == "minmax":
+        fused = minmax(distances, scores, request.alpha)
+    else:
+        fused = fuse(request.fusion, distances, scores, request.alpha)
+    order = first(fused, slots, request.k)
     found = _Found(slots[order], distances[order], fused[order], scores[order], request.fusion, None, len(slots))
     if request.explain:
         vector_part, text_part = sides(request.fusion, distances, scores)
