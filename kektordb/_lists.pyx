@@ -6,7 +6,7 @@ block of differences and counts, each packed in as many bits as the largest take
 and what it can contribute to a score at most.
 
 Most terms are rare, so there is an array of *cells*, 8 bytes a term, and a cell holds up to 7 bytes of postings itself;
-only a term with more has a list. (Of 109,000 terms in 42,000 paragraphs 84 % have none.)
+only a term with more has a list. (Of 109,000 terms in 42,000 paragraphs 86 % have none.)
 
 Postings of deleted texts stay in a list until it is compacted; the lengths of their slots are infinite, so that they
 score nothing. When such a slot gets a text again, they are struck first: a count of zero in a block; a tail is written
