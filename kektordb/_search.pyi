@@ -13,7 +13,7 @@ from kektordb._strings import StringMap
 from kektordb.query import Filter, Plan
 from kektordb.results import Results
 
-R = TypeVar("R", bound=Results)
+_R = TypeVar("_R", bound=Results)
 
 def is_query(vector: object, dim: int) -> bool: ...
 
@@ -37,8 +37,8 @@ class Searchable:
         wanted: Set[str],
     ) -> Results: ...
     def gather(
-        self, kind: type[R], slots: npt.NDArray[np.uint32], distances: npt.NDArray[np.float32], wanted: Set[str]
-    ) -> R: ...
+        self, kind: type[_R], slots: npt.NDArray[np.uint32], distances: npt.NDArray[np.float32], wanted: Set[str]
+    ) -> _R: ...
     def allowed(self, plan: Plan | None, params: dict[str, Any] | None) -> tuple[Bitmap | None, int]: ...
     def search_batch(
         self,
