@@ -105,7 +105,10 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.made | $(VENV)/.built
 	done
 	@touch $@
 
-# .extra-test, .extra-check,test …: the optional dependencies of pyproject.toml by name.
+# .extra-test, .extra-check,test …: the optional dependencies of pyproject.toml by name. Only these: to install the
+# project itself again would compile everything again.
+comma := ,
 $(VENV)/.extra-%: pyproject.toml $(VENV)/.made | $(VENV)/.built
-	$(PY) -m pip install -q --no-build-isolation -e '.[$*]'
+	$(PY) -c 'import sys, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(one for name in sys.argv[1:] for one in extras[name]), sep="\n")' $(subst $(comma), ,$*) > $@.txt
+	$(PY) -m pip install -q -r $@.txt
 	@touch $@
