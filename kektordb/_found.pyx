@@ -98,7 +98,8 @@ cdef class Found:
         if bounds == NULL:
             raise MemoryError("no memory for the results of a search")
         bounds[0] = first
-        memcpy(bounds + n_texts + 1, distances, n * sizeof(float))
+        if n:
+            memcpy(bounds + n_texts + 1, distances, n * sizeof(float))
         _copy(ids.blobs, slots, n, bounds, bounds)
         if rows is not None:
             _copy(rows, slots, n, bounds, bounds + n)
