@@ -23,6 +23,7 @@ from kektordb._distance cimport active_kernels
 from kektordb._find cimport find as find_rows, pool_size
 from kektordb._insert cimport COW_SHIFT, N_LOCKS, cow_copy, draw_level, insert
 from kektordb._memory cimport Region
+from kektordb._turns cimport leave, wait_turn
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 from kektordb._vectors cimport Vectors
 from kektordb._walk cimport (
@@ -334,11 +335,13 @@ cdef class Graph:
         k = min(k, n_allowed)
         ef = min(max(ef, k, 1), max(self.core.n, 1))
         n_pool = pool_size(self.core.n, k, ef, n_allowed)
+        leave()
         with nogil:
             s = self.take(n_pool)
             if s != NULL:
                 self._search_row(s, query, k, ef, words, n_allowed, slots, distances, &found)
                 self.give(s)
+            wait_turn()
         if s == NULL:
             raise MemoryError("no memory to search")
         return found

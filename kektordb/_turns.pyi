@@ -1,0 +1,3 @@
+"""How do threads that search go back to Python one after the other?"""
+
+__pyx_capi__: dict[str, object]
