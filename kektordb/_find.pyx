@@ -61,11 +61,19 @@ cdef double SCAN_LINE_NS = 3.5
 
 # ------------------------------------------------------------------------------------------- what codes can tell apart
 
+cdef void encode(const Core* g, Scratch* s, const float* row, float low, float per_unit) noexcept nogil:
+    """Leave the codes of a row in `s.code`, and by how much they err."""
+    cdef Py_ssize_t j
+    s.code_square = 0
+    if g.product:
+        for j in range(g.dim):
+            s.code_square += (<double>row[j] * per_unit) ** 2
+    s.code_error = g.encode(row, g.dim, low, per_unit, s.code)
+
+
 cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
-    """Encode `s.query`, and note by how much the codes err."""
     cdef Py_ssize_t j
     cdef float low = g.low, per_unit = g.per_unit, longest = 0, x
-    cdef double square = 0
     if g.product:
         # A product keeps its order whatever the length of the query: its codes take a range of their own.
         for j in range(g.dim):
@@ -73,12 +81,8 @@ cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
             longest = x if x > longest else longest
         per_unit = 127 / longest if longest > 1e-30 else 1
         low = -128 / per_unit
-        for j in range(g.dim):
-            square += (<double>s.query[j] * per_unit) ** 2
-    s.code_error = g.encode(s.query, g.dim, low, per_unit, s.code)
-    s.code_square = square
-    if g.product:
         s.code_scale = <double>per_unit * g.per_unit
+    encode(g, s, s.query, low, per_unit)
 
 
 cdef double as_code_key(const Core* g, const Scratch* s, key_t key) noexcept nogil:

@@ -15,7 +15,7 @@ from libc.math cimport log
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
-from kektordb._find cimport margin, n_within
+from kektordb._find cimport encode, margin, n_within
 from kektordb._types cimport NO_SLOT, key_t, slot_t
 from kektordb._walk cimport (
     MAX_LEVEL,
@@ -163,17 +163,6 @@ cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t
     unlock(stripe)
 
 
-cdef double code_error(const Core* g, Scratch* s, const float* row) noexcept nogil:
-    """Return by how much the codes of a row err. Leaves them in `s.code`."""
-    cdef Py_ssize_t j
-    s.code_square = 0
-    if g.product:
-        for j in range(g.dim):
-            s.code_square += (<double>row[j] * g.per_unit) ** 2
-    s.code_error = g.encode(row, g.dim, g.low, g.per_unit, s.code)
-    return s.code_error
-
-
 cdef const Space* settle(const Core* g, Scratch* s, slot_t slot, const float* row, int level,
                          Py_ssize_t* n) noexcept nogil:
     """Make sure of the `n` candidates of a walk on codes. Returns the space in which the row is to be linked.
@@ -230,7 +219,7 @@ cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
         top = load_top(&g.top)
     if top != EMPTY:
         if g.coded:
-            code_error(g, s, row)
+            encode(g, s, row, g.low, g.per_unit)
         from_level = level if level < top_level(top) else top_level(top)
         n = descend_wide(g, space, s, row_as_query(g, space, slot, s.query), top, from_level)
         for at in range(from_level, -1, -1):
