@@ -160,7 +160,10 @@ cdef Py_ssize_t scan_rows(const Core* g, const Space* space, Scratch* s, const v
     """
     cdef Py_ssize_t w, m = 0, size = 0, i, n_words = (g.n + 63) >> 6, capacity = scan_room(k) - CHUNK
     cdef word_t word
-    cdef uint64_t worst = EMPTY
+    cdef uint64_t worst = EMPTY, entry
+    cdef slot_t* work = s.work
+    cdef key_t* keys = s.keys
+    cdef uint64_t* pool = s.pool
     for w in range(n_words + 1):
         word = 0
         if w < n_words:
@@ -171,22 +174,23 @@ cdef Py_ssize_t scan_rows(const Core* g, const Space* space, Scratch* s, const v
             else:
                 word = (<word_t>1 << (g.n & 63)) - 1
         while word:
-            s.work[m] = <slot_t>(w * 64 + first_bit(word))
+            work[m] = <slot_t>(w * 64 + first_bit(word))
             m += 1
             word &= word - 1
         # A word holds 64 rows at most, so there is always room for the next one.
         if m > CHUNK - 64 or (w == n_words and m > 0):
-            space.many(query, space.rows, s.work, m, space.d, s.keys)
+            space.many(query, space.rows, work, m, space.d, keys)
             for i in range(m):
-                s.pool[size] = entry_of(s.keys[i], s.work[i])
-                size += s.pool[size] < worst
+                entry = entry_of(keys[i], work[i])
+                pool[size] = entry
+                size += entry < worst
             m = 0
             if size > capacity:
-                select_smallest(s.pool, size, k)
+                select_smallest(pool, size, k)
                 size = k
-                worst = s.pool[k - 1]
+                worst = pool[k - 1]
     if size > k:
-        select_smallest(s.pool, size, k)
+        select_smallest(pool, size, k)
         size = k
     return size
 
