@@ -38,7 +38,7 @@ cdef enum:
     LEAST_RERANKED = 20         # candidates that are compared anew, at least
     PROBES = 8                  # candidates by which a wrong cluster is known
     SEEDS = 8                   # of these, that a second walk starts from
-    SCAN_KEPT = 64              # candidates of a scan of codes, at least
+    SCAN_KEPT = 32              # candidates of a scan of codes, at least
     SCAN_EXACT = 512            # rows up to which a scan does without codes
     ZERO = 0x80000000u          # key of a zero row, whose codes say nothing, for cosine
 
