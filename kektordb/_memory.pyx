@@ -42,8 +42,8 @@ cdef extern from *:
     static void* kektor_region_resize(void* old, size_t old_size, size_t size) {
         char* data = (char*)kektor_aligned(size);
         if (data == NULL) return NULL;
-        if (old != NULL) { memcpy(data, old, old_size); kektor_region_free(old, old_size); }
-        memset(data + old_size, 0, size - old_size);
+        if (old != NULL) { memcpy(data, old, old_size < size ? old_size : size); kektor_region_free(old, old_size); }
+        if (old_size < size) memset(data + old_size, 0, size - old_size);
         return data;
     }
     #endif
