@@ -246,7 +246,8 @@ cdef class Vocabulary:
         cdef c_array.array terms = c_array.clone(EMPTY, self.n_touched, zero=False)
         cdef c_array.array counts = c_array.clone(EMPTY, self.n_touched, zero=False)
         cdef Py_ssize_t i
-        qsort(self.touched, <size_t>self.n_touched, sizeof(uint32_t), _compare)
+        if self.n_touched:
+            qsort(self.touched, <size_t>self.n_touched, sizeof(uint32_t), _compare)
         for i in range(self.n_touched):
             terms.data.as_uints[i] = self.touched[i]
             counts.data.as_uints[i] = self.counts[self.touched[i]]
