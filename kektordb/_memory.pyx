@@ -1,7 +1,7 @@
 """How do large arrays grow without being copied?
 
 On Linux a region is an anonymous mapping that ``mremap`` extends: pages move, bytes do not, and pages that nobody
-touched cost nothing. Elsewhere it is an aligned block that is copied when it grows.
+touched cost nothing. Elsewhere, and under AddressSanitizer, it is an aligned block that is copied when it grows.
 """
 
 from libc.stdlib cimport free, malloc, realloc
@@ -11,7 +11,8 @@ cdef extern from *:
     """
     #include <stdlib.h>
     #include <string.h>
-    #if defined(__linux__)
+    /* AddressSanitizer sees the bounds of blocks, not those of mappings. */
+    #if defined(__linux__) && !defined(__SANITIZE_ADDRESS__)
     #ifndef _GNU_SOURCE
     #define _GNU_SOURCE
     #endif
