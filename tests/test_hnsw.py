@@ -357,6 +357,38 @@ def test_searches_beside_linking_find_every_row_that_was_linked() -> None:
     assert all(i in found(graph, rows[i], 3, 40) for i in range(2000, 6000, 37))
 
 
+@pytest.mark.parametrize("coded", [False, True])
+def test_rows_are_linked_from_python_threads_beside_searches_and_a_save(coded: bool) -> None:
+    """What OpenMP's threads do, done by Python's, which ThreadSanitizer can follow."""
+    rows = clusters(5000, 40, 20)
+    graph = build(rows[:2500], ef=40)
+    if coded:
+        codes = graph.train()
+        assert codes is not None
+        graph.adopt(codes)
+    before = Sections(graph.freeze()).data
+    sections = graph.freeze()
+    graph.reserve(2500)
+    graph.append(graph.vectors.prepare_rows(rows[2500:])[0])
+    saved: list[Sections] = []
+
+    def search() -> None:
+        for i in range(0, 2500, 5):
+            found(graph, rows[i], 3, 40)
+
+    threads = [threading.Thread(target=graph.link, args=(start, 1250, 1)) for start in (2500, 3750)]
+    threads += [threading.Thread(target=search), threading.Thread(target=lambda: saved.append(Sections(sections)))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert saved[0].data == before
+    assert graph.fault() == ""
+    lost = [i for i in range(0, 5000, 7) if i not in found(graph, rows[i], 3, 60)]
+    assert len(lost) <= 5
+
+
 @pytest.mark.parametrize("dim", [3, 128])
 def test_bringing_pages_in_changes_nothing(dim: int) -> None:
     rows = clusters(5000, dim, 5)
