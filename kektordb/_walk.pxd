@@ -14,6 +14,7 @@ cdef extern from *:
     #define kektor_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
     #define kektor_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define kektor_load_top(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define kektor_store_top(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define kektor_try_lock(p) (__atomic_exchange_n((p), 1, __ATOMIC_ACQUIRE) == 0)
     #define kektor_unlock(p) __atomic_store_n((p), 0, __ATOMIC_RELEASE)
     #define kektor_first_bit(w) __builtin_ctzll(w)
@@ -23,6 +24,7 @@ cdef extern from *:
     #define kektor_load(p) (*(volatile uint32_t*)(p))
     #define kektor_store(p, v) (*(volatile uint32_t*)(p) = (v))
     #define kektor_load_top(p) (*(volatile uint64_t*)(p))
+    #define kektor_store_top(p, v) (*(volatile uint64_t*)(p) = (v))
     #define kektor_try_lock(p) (_InterlockedExchange8((char*)(p), 1) == 0)
     #define kektor_unlock(p) ((void)_InterlockedExchange8((char*)(p), 0))
     static __inline int kektor_first_bit(uint64_t w) { unsigned long i; _BitScanForward64(&i, w); return (int)i; }
@@ -43,7 +45,7 @@ cdef extern from *:
     void prefetch "kektor_prefetch"(const void* address) noexcept nogil
     slot_t load_slot "kektor_load"(const slot_t* address) noexcept nogil
     void store_slot "kektor_store"(slot_t* address, slot_t value) noexcept nogil
-    void store_top "kektor_store"(uint64_t* address, uint64_t value) noexcept nogil
+    void store_top "kektor_store_top"(uint64_t* address, uint64_t value) noexcept nogil
     uint64_t load_top "kektor_load_top"(const uint64_t* address) noexcept nogil
     void lock "kektor_lock"(uint8_t* address) noexcept nogil
     void unlock "kektor_unlock"(uint8_t* address) noexcept nogil
