@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sections import Sections
 
 from kektordb._bitmap import Bitmap
 from kektordb._bm25 import TextIndex
 from kektordb.errors import ConfigError, CorruptSnapshot
-from kektordb.types import Section
 
 Query = list[tuple[int, int, float]]
 
@@ -67,23 +67,6 @@ class Both:
 
     def remove(self, field: int, slot: int) -> None:
         assert self.index.remove(field, slot) == (self.truth.texts.pop((field, slot), None) is not None)
-
-
-class Sections:
-    """A reader of what `freeze` gave, with some of it replaced."""
-
-    def __init__(self, sections: list[Section], **changed: bytes) -> None:
-        self.data = {s.name: bytes(s.read(0, s.n_bytes)) for s in sections if s.read is not None}
-        self.data.update(changed)
-
-    def size(self, name: str) -> int:
-        return len(self.data.get(name, b""))
-
-    def read(self, name: str) -> bytearray:
-        return bytearray(self.data.get(name, b""))
-
-    def read_into(self, name: str, target: memoryview) -> None:
-        target[:] = self.data[name]
 
 
 def counted(text: list[int]) -> tuple[array[int], array[int]]:

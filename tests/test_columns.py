@@ -6,12 +6,14 @@ import itertools
 import json
 import math
 import random
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import filter_rows, is_ordered, values
+from sections import Sections
 
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
@@ -63,29 +65,8 @@ FILTERS = st.recursive(
 )
 
 
-class Reader:
-    """The sections of a frozen state, as a snapshot gives them back."""
-
-    def __init__(self, sections: list[Section], step: int = 7) -> None:
-        self.data = {}
-        for section in sections:
-            pieces = [
-                bytes(section.read(start, min(start + step, section.n_bytes)))
-                for start in range(0, section.n_bytes, step)
-            ]
-            assert section.name not in self.data
-            assert section.name.startswith("columns/")
-            self.data[section.name] = b"".join(pieces)
-            assert len(self.data[section.name]) == section.n_bytes
-
-    def size(self, name: str) -> int:
-        return len(self.data.get(name, b""))
-
-    def read(self, name: str) -> bytearray:
-        return bytearray(self.data.get(name, b""))
-
-    def read_into(self, name: str, target: memoryview) -> None:
-        target[:] = self.data[name]
+def read_back(sections: Iterable[Section] = (), step: int = 7) -> Sections:
+    return Sections(sections, step, prefix="columns/")
 
 
 def apply(columns: Columns, rows: dict[int, dict[str, Any]], events: list[tuple[int, dict[str, Any] | None]]) -> None:
@@ -134,7 +115,7 @@ def test_a_frozen_view_is_not_moved_by_later_writes(
     apply(columns, rows, after)
 
     loaded = Columns(merge_at)
-    loaded.load(Reader(sections), 70)
+    loaded.load(read_back(sections), 70)
     assert_same(loaded, frozen_rows, node)
     assert_same(columns, rows, node)
     apply(loaded, frozen_rows, after)
@@ -177,7 +158,7 @@ def test_many_rows_at_once_are_those_one_by_one(batches: list[list[dict[str, Any
             slot += 1
 
     assert many.n_slots == single.n_slots
-    assert Reader(many.freeze()).data == Reader(single.freeze()).data
+    assert read_back(many.freeze()).data == read_back(single.freeze()).data
 
 
 @pytest.mark.parametrize("merge_at", [16, 64, 4096])
@@ -213,7 +194,7 @@ def test_merges_beside_change_no_answer_at_any_moment(merge_at: int) -> None:
             check()  # the new base is ready and not in use
             sections = columns.freeze()
             loaded = Columns(merge_at)
-            loaded.load(Reader(sections, 1 << 20), 3000)
+            loaded.load(read_back(sections, 1 << 20), 3000)
             assert loaded.equal("b", (True,)) == columns.equal("b", (True,))
         for slot in generator.sample(sorted(rows), 3):
             columns.remove(slot, rows.pop(slot))
@@ -242,7 +223,7 @@ def test_a_large_state_of_not_merged_changes_comes_back_and_grows(merge_at: int)
     columns = Columns(100_000)
     columns.add_many(0, [encode_metadata({"n": i, "t": f"t{i % 7}"}) for i in range(40_000)])
     loaded = Columns(merge_at)
-    loaded.load(Reader(columns.freeze(), 1 << 20), 40_000)
+    loaded.load(read_back(columns.freeze(), 1 << 20), 40_000)
 
     loaded.add_many(40_000, [encode_metadata({"n": i, "t": f"t{i % 7}"}) for i in range(40_000, 60_000)])
 
@@ -276,7 +257,7 @@ def test_fields_that_look_alike_are_told_apart() -> None:
     for slot, row in enumerate(data):
         single.add(slot, row)
 
-    assert Reader(many.freeze()).data == Reader(single.freeze()).data
+    assert read_back(many.freeze()).data == read_back(single.freeze()).data
     many.rebuild(Bitmap.from_slots([3], 7))
     many.add_many(7, [encode_metadata(row) for row in data])
     assert many.equal("a.b", (5,)) == 2
@@ -469,7 +450,7 @@ def sections_of(metadata: list[dict[str, Any]], merge_at: int) -> dict[str, byte
     columns = Columns(merge_at)
     for slot, one in enumerate(metadata):
         columns.add(slot, one)
-    return Reader(columns.freeze()).data
+    return read_back(columns.freeze()).data
 
 
 def test_damaged_sections_are_named_errors_and_never_wrong_memory() -> None:
@@ -485,7 +466,7 @@ def test_damaged_sections_are_named_errors_and_never_wrong_memory() -> None:
         refused = 0
         for name, content in data.items():
             for at in range(len(content)):
-                reader = Reader([])
+                reader = read_back()
                 reader.data = {**data, name: content[:at] + bytes([content[at] ^ 0x84]) + content[at + 1 :]}
                 columns = Columns(merge_at)
                 try:
@@ -503,12 +484,12 @@ def test_damaged_sections_are_named_errors_and_never_wrong_memory() -> None:
 
 def test_sections_that_lack_their_head_are_an_empty_state_and_a_wrong_head_is_damage() -> None:
     columns = Columns()
-    columns.load(Reader([]), 5)
+    columns.load(read_back(), 5)
     assert columns.n_slots == 5
     assert columns.fields() == []
 
     for head in (b"{}x", b"[1]", json.dumps([{"name": "a", "texts": 1, "live": {"odd": 1}}]).encode()):
-        reader = Reader([])
+        reader = read_back()
         reader.data = {"columns/fields": head}
         with pytest.raises(CorruptSnapshot):
             columns.load(reader, 5)

@@ -7,12 +7,12 @@ import threading
 import numpy as np
 import pytest
 from exact import clusters, nearest, recall
+from sections import Sections
 
 from kektordb._bitmap import Bitmap
 from kektordb._hnsw import Graph
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot
-from kektordb.types import Section
 
 METRICS = ["cosine", "euclidean", "dot"]
 
@@ -40,22 +40,6 @@ def found(graph: Graph, query: np.ndarray, k: int = 10, ef: int = 100, allowed: 
     slots, distances = graph.search(query, k, ef, allowed)
     assert (np.diff(distances) >= 0).all()
     return slots.tolist()
-
-
-class Sections:
-    """Sections of a frozen view, read whole, as a reader."""
-
-    def __init__(self, sections: list[Section]) -> None:
-        self.data = {s.name: bytearray(s.read(0, s.n_bytes)) for s in sections}
-
-    def size(self, name: str) -> int:
-        return len(self.data.get(name, b""))
-
-    def read(self, name: str) -> bytearray:
-        return bytearray(self.data.get(name, b""))
-
-    def read_into(self, name: str, target: memoryview) -> None:
-        target[:] = self.data[name]
 
 
 # Few rows are compared one by one, which is always right: what a test says of the walk needs more rows than that.
@@ -254,7 +238,7 @@ def test_a_view_of_few_changes_names_what_was_saved_whole() -> None:
         extend(graph, part)
         before, meta, sections = links(graph), graph.meta(), graph.freeze(whole=False)
         kept = [section for section in sections if section.read is None]
-        changes = Sections([section for section in sections if section.read is not None])
+        changes = Sections(sections)
         graph.saved()
         graph.thaw()
 
@@ -289,7 +273,7 @@ def test_a_loaded_graph_knows_what_has_changed_since_it_was_saved_whole() -> Non
     graph.thaw()
     extend(graph, rows[3000:3040])
     meta, sections = graph.meta(), graph.freeze(whole=False)
-    reader = Sections([section for section in sections if section.read is not None])
+    reader = Sections(sections)
     reader.data["graph/links"] = data["graph/links"]
     graph.thaw()
     other = Graph(Vectors(6, "euclidean"), 16, 20, 1)
@@ -297,7 +281,7 @@ def test_a_loaded_graph_knows_what_has_changed_since_it_was_saved_whole() -> Non
 
     extend(graph, rows[3040:])
     extend(other, rows[3040:])
-    changed = [Sections([s for s in g.freeze(whole=False) if s.read]).data["graph/changed"] for g in (graph, other)]
+    changed = [Sections(g.freeze(whole=False)).data["graph/changed"] for g in (graph, other)]
 
     assert changed[0] == changed[1]
 

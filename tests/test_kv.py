@@ -6,7 +6,7 @@ import random
 import threading
 
 import pytest
-from test_strings import Sections
+from sections import Sections
 
 from kektordb.errors import ConfigError, CorruptSnapshot, DatabaseClosed
 from kektordb.kv import MAX_KEY_BYTES, MAX_VALUE_BYTES, KeyValue, KeyValueView

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_strings import Sections
+from sections import Sections
 
 from kektordb._metadata import MetadataStore, decode_metadata, encode_many, encode_metadata, encoded_size
 from kektordb.errors import CorruptSnapshot, MetadataError

@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 import struct
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 import numpy as np
 import pytest
+from sections import Sections
 
 from kektordb._strings import Blobs, StringMap, are_plain, utf8_size
 from kektordb.errors import CorruptSnapshot
-from kektordb.types import Section
 
 TEXTS = ["a", "ab", "abc", "abcd", "abcdef", "abcdefgh", "abcdefghi", "é" * 9, "日本", "x" * 127, "x" * 128, "y" * 1024]
-
-
-class Sections:
-    """A snapshot in memory."""
-
-    def __init__(self, sections: Iterable[Section]) -> None:
-        self.data = {}
-        for section in sections:
-            cuts = [*range(0, section.n_bytes, 1000), section.n_bytes]
-            parts = [bytes(section.read(start, stop)) for start, stop in itertools.pairwise(cuts)]
-            self.data[section.name] = b"".join(parts)
-            assert len(self.data[section.name]) == section.n_bytes
-
-    def size(self, name: str) -> int:
-        return len(self.data.get(name, b""))
-
-    def read(self, name: str) -> bytearray:
-        return bytearray(self.data.get(name, b""))
-
-    def read_into(self, name: str, target: memoryview) -> None:
-        target[:] = self.data[name]
 
 
 def contents(blobs: Blobs, n: int) -> dict[int, bytes]:

@@ -10,17 +10,17 @@ import sys
 import threading
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sections import Sections
 
 from kektordb._rwlock import RWLock
 from kektordb._vocabulary import Vocabulary
 from kektordb.errors import CorruptSnapshot
 from kektordb.text import Analyzer
-from kektordb.types import Section
 
 ENGLISH = Analyzer("english")
 SIMPLE = Analyzer("simple")
@@ -31,22 +31,6 @@ ALPHABET = st.one_of(
     st.sampled_from("aAzZ_09iIİé\u0301\u200c\u200d\u00ad\u00a0ª½東京カｶﾞ한“”’—　、。！Ａ \n\ud800\x00"),
 )
 TEXTS = st.lists(st.text(ALPHABET, max_size=40), max_size=6)
-
-
-class Sections:
-    """A snapshot in memory."""
-
-    def __init__(self, sections: Iterable[Section]) -> None:
-        self.data = {s.name: bytes(s.read(0, s.n_bytes)) if s.read else b"" for s in sections}
-
-    def size(self, name: str) -> int:
-        return len(self.data.get(name, b""))
-
-    def read(self, name: str) -> bytearray:
-        return bytearray(self.data.get(name, b""))
-
-    def read_into(self, name: str, target: memoryview) -> None:
-        target[:] = self.data[name]
 
 
 def counted(vocabulary: Vocabulary, text: str) -> dict[str, int]:
