@@ -96,6 +96,11 @@ ROWS = Rows(ITEMS)
         ("NOT CONTAINS(t, '\"state of the art\"') AND n BETWEEN 3 AND 4", [4]),
         ("(CONTAINS(t, '\"red shoes\"') OR CONTAINS(t, '\"of the\"')) AND n < 9", [1, 3]),
         ("CONTAINS(t, '\"running\"')", [0, 2]),
+        # A phrase stands in one string of a list.
+        ("CONTAINS(t, '\"second blue\"')", [8]),
+        ("CONTAINS(t, '\"red second\"')", []),
+        ('CONTAINS_ALL(t, \'"first red" "second blue"\')', [8]),
+        ("CONTAINS_ALL(t, 'first \"red second\"')", []),
         # Only stop words: none is left to look for, but a phrase of them is one.
         ("CONTAINS(t, 'to be or not')", []),
         ("CONTAINS_ALL(t, 'to be')", []),
@@ -137,7 +142,7 @@ WORDS = ["red", "reds", "blue", "the", "of", "shoe", "box", "ß", "東京"]
 QUESTIONS = st.lists(st.sampled_from([*WORDS, '"red shoe"', '"the box"', '"of the"', '"blue"', '"']), max_size=4)
 CONDITIONS: st.SearchStrategy[ast.Node] = st.builds(
     lambda words, every: ast.Contains("t", ast.Value(" ".join(words)), every), QUESTIONS, st.booleans()
-) | st.integers(0, 30).map(lambda n: ast.Compare("n", "<", ast.Value(str(n), n)))
+) | st.integers(0, 60).map(lambda n: ast.Compare("n", "<", ast.Value(str(n), n)))
 TREES = st.recursive(
     CONDITIONS,
     lambda inner: st.one_of(
@@ -147,7 +152,15 @@ TREES = st.recursive(
     ),
     max_leaves=6,
 )
-GENERATED = [{"t": " ".join(random.Random(n).choices(WORDS, k=n % 7)), "n": n} for n in range(30)]
+
+
+def generated(n: int) -> dict[str, Any]:
+    rng = random.Random(n)
+    texts: list[Any] = [" ".join(rng.choices(WORDS, k=rng.randint(0, 6))) for _ in range(n % 4)]
+    return {"t": texts[0] if len(texts) == 1 else [*texts, 7, None], "n": n}
+
+
+GENERATED = [generated(n) for n in range(60)]
 MANY = Rows(GENERATED)
 
 
@@ -164,12 +177,16 @@ def is_match(node: ast.Node, item: dict[str, Any]) -> bool:
             return bool(item["n"] < limit)
         case ast.Contains("t", ast.Value(text=words), every):
             single, phrases = split_phrases(words)
-            terms, kept = ENGLISH.analyse(item["t"]), list(ENGLISH.iterate(item["t"], True))
+            texts = (
+                [text for text in item["t"] if isinstance(text, str)] if isinstance(item["t"], list) else [item["t"]]
+            )
+            terms = [term for text in texts for term in ENGLISH.analyse(text)]
+            kept = [list(ENGLISH.iterate(text, True)) for text in texts]
             found = [term in terms for term in ENGLISH.analyse(single)]
             for phrase in phrases:
                 parts = list(ENGLISH.iterate(phrase, True))
                 if parts:
-                    found.append(any(kept[at : at + len(parts)] == parts for at in range(len(kept))))
+                    found.append(any(one[at : at + len(parts)] == parts for one in kept for at in range(len(one))))
             return bool(found) and (all if every else any)(found)
     raise AssertionError(node)
 
@@ -331,9 +348,9 @@ def test_texts_are_read_only_where_the_other_conditions_leave_rows() -> None:
     read: list[int] = []
 
     class Watched(TextFields):
-        def text_of(self, slot: int, field: str) -> str | None:
+        def strings_of(self, slot: int, field: str) -> list[str]:
             read.append(slot)
-            return super().text_of(slot, field)
+            return super().strings_of(slot, field)
 
     rows = Rows(ITEMS)
     rows.texts.__class__ = Watched

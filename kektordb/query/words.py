@@ -38,8 +38,8 @@ class Texts(Protocol):
         """Return about how many slots `contains` would match; cheap."""
         ...
 
-    def text_of(self, slot: int, field: str) -> str | None:
-        """Return the stored text of a slot, or None."""
+    def strings_of(self, slot: int, field: str) -> list[str]:
+        """Return the stored strings of a slot: several where the field is a list."""
         ...
 
 
@@ -133,6 +133,6 @@ def _keep_phrase(texts: Texts, field: str, phrase: str, rows: Bitmap) -> None:
     if n_words == 1 and not _is_stopped(phrase, texts):
         return
     for slot in rows.slots():
-        text = texts.text_of(slot, field)
-        if text is None or not contains_phrase(text, phrase, analyzer):
+        # One by one: a phrase does not begin in one string of a list and end in the next.
+        if not any(contains_phrase(text, phrase, analyzer) for text in texts.strings_of(slot, field)):
             rows.clear(slot)

@@ -133,7 +133,7 @@ class TextFields:
     # ------------------------------------------------------------------------------------------------------ reading
 
     def texts_of(self, metadata: dict[str, Any]) -> dict[str, str]:
-        """Return the text of each indexed field."""
+        """Return the text of each indexed field; the strings of a list stand on lines of their own."""
         found: dict[str, str] = {}
         chosen = self._chosen
         for name, text in _strings(metadata, "", 0):
@@ -141,9 +141,9 @@ class TextFields:
                 found[name] = f"{found[name]}\n{text}" if name in found else text
         return found
 
-    def text_of(self, slot: int, field: str) -> str | None:
-        """Return the stored text of a field, or None; the strings of a list stand on lines of their own."""
-        return self.texts_of(self._metadata.get(slot)).get(field)
+    def strings_of(self, slot: int, field: str) -> list[str]:
+        """Return the stored strings of a field, in their order."""
+        return [text for name, text in _strings(self._metadata.get(slot), "", 0) if name == field]
 
     def is_indexed(self, field: str) -> bool:
         """Tell whether the texts of a field are searched, if there are any."""
