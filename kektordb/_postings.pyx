@@ -30,6 +30,10 @@ cdef enum:
     EARLY_SHARE = 4  # the share of the delta that is free yet when a merge is due
     RUN = 8  # entries that insertion sort orders before merging begins
 
+ctypedef fused sorted_t:
+    slot_t
+    uint64_t
+
 
 cdef class Block:
     """Bytes that are written once, then shared."""
@@ -402,7 +406,7 @@ cdef class Terms(Postings):
                     i += run
                     n += run
                     stop = old_starts[term] if term <= n_old else self.n_base
-                run = _slots_before(old_slots + i, stop - i, change.slot)
+                run = _bisect(old_slots + i, stop - i, change.slot)
                 memcpy(targets + n, old_slots + i, run * sizeof(slot_t))
                 i += run
                 n += run
@@ -491,26 +495,14 @@ cdef Py_ssize_t _pairs_before(
     return low
 
 
-cdef Py_ssize_t _slots_before(const slot_t* slots, Py_ssize_t n, slot_t slot) noexcept nogil:
-    """Return how many of the sorted slots are below one; quick when all are, as those of new rows find."""
+cdef Py_ssize_t _bisect(const sorted_t* values, Py_ssize_t n, sorted_t value) noexcept nogil:
+    """Return how many of the sorted values are below one; quick when all are, as those of new rows find."""
     cdef Py_ssize_t low = 0, high = n, middle
-    if n == 0 or slots[n - 1] < slot:
+    if n == 0 or values[n - 1] < value:
         return n
     while low < high:
         middle = (low + high) >> 1
-        if slots[middle] < slot:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-cdef Py_ssize_t _bisect(const uint64_t* keys, Py_ssize_t n, uint64_t key) noexcept nogil:
-    """Return the first place whose key is not below `key`."""
-    cdef Py_ssize_t low = 0, high = n, middle
-    while low < high:
-        middle = (low + high) >> 1
-        if keys[middle] < key:
+        if values[middle] < value:
             low = middle + 1
         else:
             high = middle
