@@ -597,6 +597,45 @@ def test_texts_with_what_is_no_text(db: kektordb.Database) -> None:
     assert index.search(text="wolf").ids == ["control"]
 
 
+@pytest.mark.parametrize("question", ["", " \n", "the", "of the and", "!? -", "\x00\x1b", "\ud800"])
+def test_questions_without_words_are_answered_by_vectors_alone(db: kektordb.Database, question: str) -> None:
+    index = create(db)
+    fill(index, 60, 8)
+    vector = np.ones(DIM, np.float32)
+    nearest = index.search(vector, 10).ids
+
+    for options in ({}, {"filter": "n >= 0"}, {"explain": True, "snippet": True}):
+        assert index.search(text=question, **options).ids == []
+        assert index.search(vector, text=question, alpha=0.0, **options).ids == []
+    for fusion in FUSIONS:
+        hits = index.search(vector, 10, text=question, fusion=fusion, explain=True, snippet=True)
+        assert hits.ids == nearest
+        assert {hit.text_score for hit in hits} == {0.0}
+        assert all(math.isfinite(hit.score) for hit in hits)
+    with pytest.raises(ConfigError, match="alpha"):
+        index.search(vector, text=question, alpha=1.5)
+
+
+def test_texts_without_words_are_found_by_nothing(tmp_path: Path) -> None:
+    with kektordb.open(tmp_path / "db") as db:
+        index = create(db)
+        for id, title in {"empty": "", "stopped": "to be or not to be", "marks": "!?\x00", "red": "red"}.items():
+            index.add(id, [1.0], {"title": title})
+        index.upsert("was red", [1.0], {"title": "red"})
+        index.update_metadata("was red", {"title": ""})
+        db.save()
+    with kektordb.open(tmp_path / "db") as db:
+        index = db["texts"]
+
+        assert index.search(text="to be red").ids == ["red"]
+        assert index.stats()["texts"]["title"] == {"n_texts": 5, "n_terms": 1, "n_postings": 1, "n_words": 1}
+        assert index.search([1.0], text="red", snippet=True)[0].id == "red"
+        for id in ("empty", "stopped", "marks", "was red"):
+            index.delete(id)
+        assert index.stats()["texts"]["title"]["n_texts"] == 1
+        assert index.search(text="red")[0].score == pytest.approx(WEIGHTS["title"] * math.log(1 + 0.5 / 1.5) / 2.2)
+
+
 # ------------------------------------------------------------------------------------------------------------ options
 
 
