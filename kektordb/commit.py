@@ -26,13 +26,16 @@ from typing import TYPE_CHECKING, Any
 
 from kektordb.collection import Collection, Step
 from kektordb.errors import ConfigError, KektorError, StorageFailed
+from kektordb.kv import KeyValue, PendingPairs
 from kektordb.operations import (
     CreateIndex,
     DeleteItems,
+    DeleteKey,
     DropIndex,
     Group,
     Operation,
     PutItems,
+    PutKey,
     PutMetadata,
     encode,
 )
@@ -89,21 +92,27 @@ class Exclusive:
 
 
 class Pending:
-    """The items of the state as they will be when the accepted operations are applied.
+    """The items and keys of the state as they will be when the accepted operations are applied.
 
     Parameters
     ----------
     state : State
     in_batch : bool
         They are applied only when the caller's batch ends.
+
+    Attributes
+    ----------
+    keys : dict
+        Pending values by key; None where a key goes.
     """
 
-    __slots__ = ("_dims", "_in_batch", "_items", "state")
+    __slots__ = ("_dims", "_in_batch", "_items", "keys", "state")
 
     def __init__(self, state: State, in_batch: bool = False) -> None:
         self.state = state
         self._in_batch = in_batch
         self._items: dict[tuple[int, str], bytes | None] = {}
+        self.keys: dict[str, bytes | None] = {}
         self._dims: dict[int, int] = {}
 
     def settle(self) -> None:
@@ -123,6 +132,10 @@ class Pending:
                     self._items[operation.number, id] = None
             case PutMetadata():
                 self._items[operation.number, operation.id] = operation.metadata
+            case PutKey():
+                self.keys[operation.key] = operation.value
+            case DeleteKey():
+                self.keys[operation.key] = None
 
     def dim(self, number: int, collection: Collection) -> int:
         """Return the dimension of an index; 0 while nothing decides it."""
@@ -313,6 +326,11 @@ class Commits:
         self.lock.__enter__()
         self._batch = _Batch(Pending(self._state, in_batch=True))
 
+    def kv(self) -> KeyValue | PendingPairs:
+        """Return the key-value pairs as the calling thread sees them: with the changes of its own batch."""
+        batch, pairs = self._batch, self._state.kv
+        return pairs if batch is None or batch.thread != _get_ident() else PendingPairs(pairs, batch.pending.keys)
+
     def end_batch(self, keep: bool) -> None:
         """Let the collected writes happen as one, or forget them."""
         batch = self._batch
@@ -366,11 +384,11 @@ class _Batch:
     def __init__(self, pending: Pending) -> None:
         self.thread = _get_ident()
         self.operations: list[Operation] = []
-        self._pending = pending
+        self.pending = pending
 
     def add(self, build: Build) -> Operation | None:
         try:
-            operation = build(self._pending)
+            operation = build(self.pending)
         except Unsettled:
             raise ConfigError(
                 "expected only writes by id in db.batch(), got one that needs what is pending in it: an index to "
@@ -379,6 +397,6 @@ class _Batch:
         if isinstance(operation, CreateIndex | DropIndex):
             raise ConfigError("expected items and keys in a batch, got an index that is created or dropped")
         if operation is not None:
-            self._pending.note(operation)
+            self.pending.note(operation)
             self.operations.append(operation)
         return operation

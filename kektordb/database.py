@@ -14,7 +14,7 @@ from kektordb.collection import Step
 from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
 from kektordb.index import Index
-from kektordb.kv import KeyValue, KeyValueView
+from kektordb.kv import KeyValue, KeyValueView, PendingPairs
 from kektordb.maintenance import Autosave, parse_policies
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
 from kektordb.progress import Progress, check_progress, show
@@ -281,8 +281,9 @@ class Database:
         """The key-value store: a mutable mapping of str to bytes, as durable as the rest."""
         return self._kv_view
 
-    def _kv(self) -> KeyValue:
-        return self._live().kv
+    def _kv(self) -> KeyValue | PendingPairs:
+        self._live()
+        return self._commits.kv()
 
     def _kv_commit(self, key: str, value: bytes | None) -> None:
         self._commit(lambda _: DeleteKey(key) if value is None else PutKey(key, value))
@@ -293,9 +294,9 @@ class Database:
     def batch(self) -> Iterator[None]:
         """Make the writes of a ``with`` block one: all or none happen, when the block ends.
 
-        An error in the block forgets them all. Reads in the block see the database as it was before. Other writers
-        wait; indexes cannot be created or dropped in it. All or none holds for errors and crashes: readers in other
-        threads may see a part while it is applied.
+        An error in the block forgets them all. Reads of indexes in the block see them as they were before; those of
+        `kv` see what the block has written. Other writers wait; indexes cannot be created or dropped in it. All or none
+        holds for errors and crashes: readers in other threads may see a part while it is applied.
         """
         self._live()
         if self._read_only:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
+from heapq import merge
 from typing import Protocol, overload
 
 from kektordb.errors import ConfigError, CorruptSnapshot
 from kektordb.types import Section, SectionReader
 
-__all__ = ["KeyValue", "KeyValueDatabase", "KeyValueView", "check_key", "check_value"]
+__all__ = ["KeyValue", "KeyValueDatabase", "KeyValueView", "PendingPairs", "check_key", "check_value"]
 
 MAX_KEY_BYTES = 65_536
 MAX_VALUE_BYTES = 256 << 20
@@ -144,11 +145,44 @@ class _Encoding:
         return found
 
 
+class PendingPairs:
+    """Pairs as they will be when pending changes are applied.
+
+    Parameters
+    ----------
+    pairs : KeyValue
+        As they are; nobody changes them meanwhile.
+    changes : mapping from str to bytes or None
+        By key; None where the key goes.
+    """
+
+    def __init__(self, pairs: KeyValue, changes: Mapping[str, bytes | None]) -> None:
+        self._pairs = pairs
+        self._changes = changes
+
+    def __len__(self) -> int:
+        changes = self._changes.items()
+        return len(self._pairs) + sum((value is not None) - (key in self._pairs) for key, value in changes)
+
+    def __contains__(self, key: object) -> bool:
+        return self._changes[key] is not None if key in self._changes else key in self._pairs  # type: ignore[index]
+
+    def get(self, key: str) -> bytes | None:
+        """Return the value of a key, None when there is none."""
+        return self._changes[key] if key in self._changes else self._pairs.get(key)
+
+    def prefix(self, prefix: str = "") -> Iterator[str]:
+        """Iterate over the keys that begin with `prefix`, as they are now, in order of their UTF-8 bytes."""
+        changed = frozenset(self._changes)
+        added = [key for key, value in self._changes.items() if value is not None and key.startswith(prefix)]
+        return merge((key for key in self._pairs.prefix(prefix) if key not in changed), sorted(added))
+
+
 class KeyValueDatabase(Protocol):
     """What `KeyValueView` needs of a database; both raise when it is closed."""
 
-    def _kv(self) -> KeyValue:
-        """Return the state."""
+    def _kv(self) -> KeyValue | PendingPairs:
+        """Return the pairs as the calling thread sees them."""
         ...
 
     def _kv_commit(self, key: str, value: bytes | None) -> None:
@@ -159,8 +193,9 @@ class KeyValueDatabase(Protocol):
 class KeyValueView(MutableMapping[str, bytes]):
     """The key-value store of a database, ``db.kv``: a mapping from str to bytes, in key order.
 
-    Each change is one durable operation. Keys have 1 to 65,536 bytes of UTF-8, values up to 256 MiB; others raise
-    ConfigError. An iterator shows the keys of the moment it was made. Usable from any thread.
+    Each change is one durable operation; those in ``with db.batch()`` are one together, which only its own thread sees
+    before it ends. Keys have 1 to 65,536 bytes of UTF-8, values up to 256 MiB; others raise ConfigError. An iterator
+    shows the keys of the moment it was made. Usable from any thread.
     """
 
     def __init__(self, database: KeyValueDatabase) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import subprocess
 import sys
 import threading
@@ -645,12 +646,72 @@ def test_a_batch_happens_when_it_ends(db: kektordb.Database) -> None:
         a.delete("old")
         a.update_metadata("new", {"m": 2})
         db.kv["key"] = b"value"
-        assert (a.ids(), b.ids(), list(db.kv)) == (["old"], [], []), "reads in a batch see the state before"
+        assert (a.ids(), b.ids()) == (["old"], []), "reads of indexes in a batch see the state before"
         assert a.search([0.0, 1.0]).ids == ["old"]
 
     assert (a.ids(), b.ids(), dict(db.kv)) == (["new"], ["x", "y"], {"key": b"value"})
     assert a["new"].metadata == {"n": 1, "m": 2}
     assert a.dim == 2
+
+
+def test_keys_in_a_batch_are_those_it_has_written(db: kektordb.Database) -> None:
+    rng = random.Random(7)
+    keys = [f"{group}/{i}" for group in "abé" for i in range(6)]
+    truth = dict.fromkeys(keys[::2], b"old")
+    db.kv.update(truth)
+    before, seen = dict(truth), list[dict[str, bytes]]()
+
+    with db.batch():
+        for step in range(400):
+            key = rng.choice(keys)
+            if rng.random() < 0.5:
+                db.kv[key] = truth[key] = b"%d" % step
+            elif key in truth:
+                del db.kv[key], truth[key]
+            else:
+                with pytest.raises(KeyError):
+                    del db.kv[key]
+            assert (db.kv.get(key), db.kv.get_str(key)) == (
+                truth.get(key),
+                truth.get(key, b"-").decode() if key in truth else None,
+            )
+            assert (key in db.kv, len(db.kv)) == (key in truth, len(truth))
+            assert list(db.kv.items()) == sorted(truth.items())
+            assert list(db.kv.prefix("b/")) == sorted(key for key in truth if key.startswith("b/"))
+        other = threading.Thread(target=lambda: seen.append(dict(db.kv)))
+        other.start()
+        other.join(20)
+        shown = iter(db.kv)
+        assert db.kv.pop("new", b"none") == b"none"
+        db.kv["new"] = b"new"
+        assert db.kv.pop("new") == b"new"
+
+    assert seen == [before], "other threads see a batch when it has ended"
+    assert list(shown) == sorted(truth)
+    assert dict(db.kv) == truth
+    with db.batch():
+        db.kv["new"] = b""
+        db.kv.clear()
+        assert (len(db.kv), list(db.kv)) == (0, [])
+    assert dict(db.kv) == {}
+
+
+def test_keys_of_a_batch_that_failed_are_not_seen(db: kektordb.Database) -> None:
+    db.kv["old"] = b"1"
+
+    def fail() -> None:
+        with db.batch():
+            db.kv["new"] = b"2"
+            del db.kv["old"]
+            with pytest.raises(ConfigError):
+                db.kv["old"] = "\ud800"
+            assert dict(db.kv) == {"new": b"2"}
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+
+    assert dict(db.kv) == {"old": b"1"}
 
 
 def test_a_batch_is_one_record(path: Path) -> None:
