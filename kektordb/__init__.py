@@ -16,10 +16,23 @@ from kektordb.errors import *  # noqa: F403
 from kektordb.index import Index
 from kektordb.query import F
 from kektordb.results import Hit, Item, Results
+from kektordb.tasks import Task
 
 __version__ = "0.1.0"
 
-__all__ = [*errors.__all__, "Database", "F", "Hit", "Index", "Item", "Results", "__version__", "build_info", "open"]
+__all__ = [
+    *errors.__all__,
+    "Database",
+    "F",
+    "Hit",
+    "Index",
+    "Item",
+    "Results",
+    "Task",
+    "__version__",
+    "build_info",
+    "open",
+]
 
 
 def build_info() -> dict[str, Any]:

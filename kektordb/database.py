@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,12 +14,16 @@ from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
 from kektordb.index import Index
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
-from kektordb.maintenance import Autosave, parse_policies
+from kektordb.lifetime import open_databases
+from kektordb.maintenance import Maintenance, Upkeep
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
-from kektordb.progress import Progress, check_progress, show
+from kektordb.policies import SavePolicies, parse_policies
+from kektordb.progress import Progress, check_progress
 from kektordb.reading import n_cores
+from kektordb.saving import save
 from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
+from kektordb.tasks import Tasks
 from kektordb.validation import check_name, check_path, check_threads, index_config, with_texts
 
 __all__ = ["Database", "open"]
@@ -42,7 +45,7 @@ class Database:
         state: State,
         read_only: bool,
         share_syncs: bool,
-        autosave: Autosave | None,
+        saving: SavePolicies | None,
     ) -> None:
         self._path = path
         self._store = store
@@ -51,11 +54,11 @@ class Database:
         self._commits = Commits(state, store, share_syncs)
         self._save_lock = Exclusive("expected this call outside of the progress function of a save")
         self._gone: KektorError | None = None
-        self._autosave = autosave
+        self._upkeep = Upkeep(self, saving)
         self._kv_view = KeyValueView(self)
-        _open_databases.add(self)
-        if autosave is not None:
-            autosave.start(self)
+        open_databases.add(self)
+        if saving is not None:
+            self._upkeep.start()
 
     # ------------------------------------------------------------------------------------------------------- opening
 
@@ -123,7 +126,7 @@ class Database:
         except BaseException:
             store.close()
             raise
-        database = Database(path, store, state, read_only, sync == "always", None if read_only else Autosave(policies))
+        database = Database(path, store, state, read_only, sync == "always", None if read_only else policies)
         # What was replayed would be replayed again: it counts for the next save.
         database._commits.apply_s = replay_s
         database._commits.n_changes = store.recovery_report.records_replayed
@@ -139,10 +142,9 @@ class Database:
         """
         if isinstance(self._gone, ForkedHandle):
             return
-        self._save_lock.refuse_holder()
-        self._commits.lock.refuse_holder()
-        if self._autosave is not None and self._gone is None:
-            self._autosave.close(self)
+        self._refuse_inside_write()
+        if self._gone is None:
+            self._upkeep.close()
         with self._save_lock, self._commits.lock:
             if self._gone is not None:
                 return
@@ -162,6 +164,19 @@ class Database:
             raise self._gone
         return self._state
 
+    def _writable(self) -> State:
+        state = self._live()
+        if self._read_only:
+            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        return state
+
+    def _refuse_inside_write(self) -> None:
+        """Raise when the calling thread holds a lock, so that to wait for another thread may be for ever."""
+        if isinstance(self._gone, ForkedHandle):
+            raise self._gone
+        self._save_lock.refuse_holder()
+        self._commits.lock.refuse_holder()
+
     def _commit(self, build: Build, n_threads: int | None = None, step: Step | None = None) -> Operation | None:
         def checked(pending: Pending) -> Operation | None:
             # Again under the commit lock: close() may have been faster.
@@ -169,9 +184,7 @@ class Database:
                 raise self._gone
             return build(pending)
 
-        self._live()
-        if self._read_only:
-            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        self._writable()
         return self._commits.commit(checked, n_threads, step)
 
     # ------------------------------------------------------------------------------------------------------- indexes
@@ -298,9 +311,7 @@ class Database:
         `kv` see what the block has written. Other writers wait; indexes cannot be created or dropped in it. All or none
         holds for errors and crashes: readers in other threads may see a part while it is applied.
         """
-        self._live()
-        if self._read_only:
-            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        self._writable()
         self._commits.begin_batch()
         try:
             yield
@@ -337,40 +348,9 @@ class Database:
         StorageError
             The last snapshot and the log are as they were; nothing is lost.
         """
-        self._live()
-        if self._read_only:
-            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+        self._writable()
         check_progress(progress)
-        self._commits.lock.refuse_holder()
-        store = self._store
-        if store is None:
-            return None
-        with self._save_lock:
-            # 1. Under the commit lock, shortly: start a new log and freeze a view of the state.
-            with self._commits.lock:
-                self._live()
-                self._commits.require_applied()
-                n_changes, apply_s = self._commits.n_changes, self._commits.apply_s
-                ticket = store.begin_save()
-                frozen = self._state.freeze(whole=False)
-            # 2. Without it: write the view, publish it, remove what is no longer named.
-            saved = False
-            try:
-                total = sum(section.n_bytes for section in frozen.sections)
-                with show(progress, total, "saving", "B") as step:
-                    report = store.write_snapshot(
-                        ticket, frozen.meta, frozen.sections, None if step is None else lambda done, _: step(done)
-                    )
-                    saved = True
-                    with self._commits.lock:
-                        self._commits.n_changes -= n_changes
-                        self._commits.apply_s -= apply_s
-                    if self._autosave is not None:
-                        self._autosave.note_save()
-            finally:
-                with self._commits.lock:
-                    frozen.thaw(saved)
-        return report
+        return save(self, progress)
 
     def rewrite_aof(self, *, progress: Progress = False) -> SaveReport | None:
         """Make the log short: what it holds goes into a snapshot. The same as `save`."""
@@ -381,6 +361,20 @@ class Database:
         store = self._store
         assert store is not None
         return self._commits.n_changes, store.log_bytes, store.snapshot_bytes, self._commits.apply_s
+
+    # --------------------------------------------------------------------------------------------- in the background
+
+    @property
+    def tasks(self) -> Tasks:
+        """The tasks in the background: all that have not ended, and the last 256."""
+        self._live()
+        return self._upkeep.tasks
+
+    @property
+    def maintenance(self) -> Maintenance:
+        """What the database does by itself, and how it is paused."""
+        self._live()
+        return Maintenance(self._upkeep)
 
     # --------------------------------------------------------------------------------------------------- looking at it
 
@@ -429,17 +423,3 @@ class Database:
 
 
 open = Database.open
-
-_open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
-
-
-def _forget_after_fork() -> None:
-    for database in list(_open_databases):
-        if database._gone is None:
-            database._gone = ForkedHandle(
-                f"the database {database._path!r} was opened before fork(); it belongs to the parent process"
-            )
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)

@@ -14,6 +14,8 @@
     ├── DatabaseLocked                names the process that holds the lock
     ├── ReadOnlyDatabase
     ├── ForkedHandle
+    ├── TaskFailed                    its cause is what the task failed from
+    ├── TaskNotFound (KeyError)
     └── StorageError (OSError)
         ├── StorageFull               nothing moved; goes on when there is room
         ├── StorageFailed             a sync failed; read-only until reopened
@@ -44,6 +46,8 @@ __all__ = [
     "StorageError",
     "StorageFailed",
     "StorageFull",
+    "TaskFailed",
+    "TaskNotFound",
     "VectorError",
 ]
 
@@ -137,6 +141,14 @@ class ReadOnlyDatabase(KektorError):
 
 class ForkedHandle(KektorError):
     """A database that was opened before ``fork`` is used in the child process."""
+
+
+class TaskFailed(KektorError):
+    """A task that was waited for failed, for the reason that is its cause, or was cancelled."""
+
+
+class TaskNotFound(_NotFound):
+    """No task has this id, or it ended so long ago that it was forgotten."""
 
 
 class StorageError(KektorError, OSError):

@@ -1,4 +1,4 @@
-"""How is one index changed? The verbs that write, beside those that read; each checks its input and hands on."""
+"""How is one index changed? The verbs that write, beside those that care and read; each checks its input and hands on."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy.typing as npt
 
 from kektordb._metadata import decode_metadata, encode_many, encode_metadata
 from kektordb._vectors import Vectors
+from kektordb.care import IndexCare
 from kektordb.collection import Collection
-from kektordb.errors import ConfigError, IndexNotFound, ItemExists, ItemNotFound, MetadataError, VectorError
+from kektordb.errors import ConfigError, ItemExists, ItemNotFound, MetadataError, VectorError
 from kektordb.operations import DeleteItems, Operation, PutItems, PutMetadata
 from kektordb.progress import Progress, check_progress, show
 from kektordb.query import Filter
-from kektordb.reading import IndexReader
 from kektordb.validation import (
     as_row,
     as_rows,
@@ -33,7 +33,7 @@ __all__ = ["Index"]
 Metadata = Mapping[str, Any]
 
 
-class Index(IndexReader):
+class Index(IndexCare):
     """A handle to one index of a database; `Database.create_index` and ``db["name"]`` make it.
 
     It holds the database and the name, never the memory: after the index is dropped every call raises IndexNotFound,
@@ -180,13 +180,6 @@ class Index(IndexReader):
             return
         with show(progress, len(ids), "adding", "items") as step:
             self._database._commit(build, n_threads, step)
-
-    def _number(self, pending: Pending, collection: Collection) -> int:
-        """Return the number of this index; it may have been dropped, or made anew, since the call began."""
-        number = pending.state.numbers.get(self._name)
-        if number is None or pending.state.collections[number] is not collection:
-            raise IndexNotFound(f"the index {self._name!r} was dropped")
-        return number
 
     def delete(
         self,

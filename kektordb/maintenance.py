@@ -1,144 +1,244 @@
-"""When is a snapshot written without being asked for? One thread per database looks once a second."""
+"""Who does the work that no caller waits for? A thread: tasks in their order, and a look at policies each second."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-import msgspec
-
-from kektordb.errors import ConfigError, KektorError
+from kektordb.errors import ConfigError, DatabaseClosed
+from kektordb.policies import Policy, SavePolicies, Saving
+from kektordb.tasks import FAILED, Body, Task, Tasks
 
 if TYPE_CHECKING:
     from kektordb.database import Database
 
-__all__ = ["Autosave", "SavePolicies", "parse_policies"]
+__all__ = ["Maintenance", "Upkeep"]
 
 _log = logging.getLogger("kektordb")
 
 TICK_S = 1.0
-MIN_LOG_BYTES = 64 << 20
-# Opening shall not replay for longer than this.
-MAX_REPLAY_S = 5.0
-# A close that would leave more than this to be replayed saves first.
-MAX_REPLAY_AFTER_CLOSE_S = 1.0
-# After a save that failed, as on a full disk, the next try waits.
-RETRY_S = 30.0
 
 
-class SavePolicies(msgspec.Struct, frozen=True):
-    """When to save.
-
-    Attributes
-    ----------
-    pairs : tuple of (seconds, changes)
-        Save when so many seconds have passed and so many changes were made.
-    log_percentage : int
-        Save when the log is larger than `MIN_LOG_BYTES` and than this share of the snapshot; 0 for never.
-    """
-
-    pairs: tuple[tuple[int, int], ...]
-    log_percentage: int
-
-    def is_due(self, age_s: float, n_changes: int, log_bytes: int, snapshot_bytes: int, replay_s: float) -> bool:
-        """Tell whether it is time, by what has happened since the last save."""
-        if n_changes == 0:
-            return False
-        if any(age_s >= seconds and n_changes >= changes for seconds, changes in self.pairs):
-            return True
-        if not self.log_percentage:
-            return False
-        return log_bytes > max(MIN_LOG_BYTES, snapshot_bytes * self.log_percentage // 100) or replay_s > MAX_REPLAY_S
-
-    def is_due_at_close(self, replay_s: float) -> bool:
-        """Tell whether the next open would take long enough for a save to be worth its time."""
-        return self.log_percentage > 0 and replay_s > MAX_REPLAY_AFTER_CLOSE_S
-
-
-def parse_policies(autosave: str | Sequence[str], log_percentage: int) -> SavePolicies:
-    """Read pairs such as ``"60 1000"``. Raises ConfigError."""
-    pairs = []
-    if not isinstance(autosave, str | Sequence):
-        raise ConfigError(f"expected autosave as a string or several, got {autosave!r:.80}")
-    for text in [autosave] if isinstance(autosave, str) else autosave:
-        if isinstance(text, str) and not text.strip():
-            continue
-        found = re.fullmatch(r"\s*(\d{1,9})\s+(\d{1,9})\s*", text) if isinstance(text, str) else None
-        if found is None:
-            raise ConfigError(f"expected autosave as 'seconds changes', such as '60 1000', got {text!r:.80}")
-        pairs.append((int(found[1]), int(found[2])))
-    if isinstance(log_percentage, bool) or not isinstance(log_percentage, int) or log_percentage < 0:
-        raise ConfigError(f"expected aof_rewrite_percentage to be an integer of at least 0, got {log_percentage!r:.80}")
-    return SavePolicies(tuple(pairs), log_percentage)
-
-
-class Autosave:
-    """The thread that saves. It holds the database weakly, so that a forgotten one can go.
+class Upkeep:
+    """The thread that looks after a database. It holds it weakly, so that a forgotten one can go.
 
     Parameters
     ----------
-    policies : SavePolicies
+    database : Database
+    saving : SavePolicies or None
+        None for a database that cannot be saved.
+    policies : sequence of Policy
+        Beside saving; asked in their order.
     clock : callable
         Seconds; passed in by tests.
+
+    Attributes
+    ----------
+    tasks : Tasks
     """
 
-    def __init__(self, policies: SavePolicies, clock: Callable[[], float] = time.monotonic) -> None:
-        self._policies = policies
-        self._clock = clock
-        self._stopped = threading.Event()
-        self._saved_at = clock()
-        self._retry_at = 0.0
+    def __init__(
+        self,
+        database: Database,
+        saving: SavePolicies | None,
+        policies: tuple[Policy, ...] = (),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.tasks = Tasks()
+        self.clock = clock
+        self._saving = None if saving is None else Saving(saving, clock())
+        self._policies: tuple[Policy, ...] = policies if self._saving is None else (self._saving, *policies)
+        self._database = weakref.ref(database)
+        # Over all that follows. Nothing is called while it is held.
+        self._changed = threading.Condition()
+        self._queue: deque[Task] = deque()
+        self._running: Task | None = None
+        self._is_looking = False
+        self._n_pauses = 0
+        self._stopped = False
         self._thread: threading.Thread | None = None
 
-    def start(self, database: Database) -> None:
-        """Begin to look after a database."""
-        reference = weakref.ref(database)
+    # ------------------------------------------------------------------------------------------------------- the thread
 
-        def run() -> None:
-            while not self._stopped.wait(TICK_S):
-                watched = reference()
-                if watched is None or watched.closed:
+    def start(self) -> None:
+        """Begin to look after the database; nothing when that has begun."""
+        if self._thread is not None:
+            return
+        with self._changed:
+            if self._thread is None and not self._stopped:
+                self._thread = threading.Thread(target=self._run, name="kektordb-maintenance", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        next_look = self.clock() + TICK_S
+        while True:
+            with self._changed:
+                if not self._queue and not self._stopped:
+                    self._changed.wait(TICK_S)
+                task = self._queue.popleft() if self._queue else None
+                self._running = task
+            database = self._database()
+            if self._stopped or database is None or database.closed:
+                if task is not None:
+                    task._cancel("cancelled: the database was closed")
+                return
+            if task is not None:
+                self._finish(task)
+            if self.clock() >= next_look or task is None:
+                self.look()
+                next_look = self.clock() + TICK_S
+            # The database may be forgotten while this waits.
+            del database, task
+
+    def _finish(self, task: Task) -> None:
+        task._run()
+        with self._changed:
+            self._running = None
+        if task.status == FAILED and task.automatic and not self._stopped:
+            _log.warning("%r of %r failed, nothing is lost: %s", task, self._database(), task.error)
+
+    def look(self) -> None:
+        """Ask each policy once, unless they are paused."""
+        for policy in self._policies:
+            with self._changed:
+                if self._n_pauses or self._stopped:
                     return
-                self.tick(watched)
-                del watched
+                self._is_looking = True
+            try:
+                database = self._database()
+                if database is not None:
+                    policy.tick(database, self.clock())
+            except Exception as error:  # the outermost loop of the thread
+                if not self._stopped:
+                    _log.warning("%s failed, nothing is lost: %r", type(policy).__name__, error)
+            finally:
+                with self._changed:
+                    self._is_looking = False
+                    self._changed.notify_all()
 
-        self._thread = threading.Thread(target=run, name="kektordb-autosave", daemon=True)
-        self._thread.start()
+    # ---------------------------------------------------------------------------------------------------------- tasks
 
-    def tick(self, database: Database) -> bool:
-        """Look once; returns whether a snapshot was written."""
-        stats, now = database._save_stats(), self._clock()
-        if now < self._retry_at or not self._policies.is_due(now - self._saved_at, *stats):
-            return False
-        try:
-            database.save()
-        except Exception as error:  # the outermost loop of the thread: whatever it is, the next try comes
-            if not database.closed:
-                self._retry_at = now + RETRY_S
-                _log.warning("autosave of %r failed, nothing is lost: %r", database, error)
-            return False
-        return True
+    def submit(self, kind: str, index: str | None, body: Body) -> Task:
+        """Queue a task. Raises DatabaseClosed."""
+        task = Task(kind, index, body, self.refuse_wait)
+        with self._changed:
+            if self._stopped:
+                raise DatabaseClosed("expected an open database, got one that is being closed")
+            self.tasks._add(task)
+            self._queue.append(task)
+            self._changed.notify_all()
+        self.start()
+        return task
+
+    def run_now(self, kind: str, index: str | None, body: Body) -> Task:
+        """Run a task that a policy found due, and return it when it has ended."""
+        task = Task(kind, index, body, self.refuse_wait, automatic=True)
+        self.tasks._add(task)
+        with self._changed:
+            self._running = task
+            if self._n_pauses or self._stopped:
+                task._cancel("cancelled: maintenance was paused")
+        self._finish(task)
+        return task
+
+    def refuse_wait(self) -> None:
+        """Raise when waiting for the thread would be for ever."""
+        database = self._database()
+        if database is not None:
+            database._refuse_inside_write()
+        if self._thread is threading.current_thread():
+            raise ConfigError("expected this call outside of a task")
+
+    # --------------------------------------------------------------------------------------------------- pause and stop
+
+    @property
+    def n_pauses(self) -> int:
+        """How many pauses have no end yet."""
+        return self._n_pauses
+
+    def pause(self) -> None:
+        """Ask no policy from now on; wait until what one does has ended."""
+        self.refuse_wait()
+        with self._changed:
+            self._n_pauses += 1
+            if self._running is not None and self._running.automatic:
+                self._running._cancel("cancelled: maintenance was paused")
+            self._changed.wait_for(lambda: not self._is_looking)
+
+    def resume(self) -> None:
+        """End one pause; nothing when there is none."""
+        with self._changed:
+            self._n_pauses = max(0, self._n_pauses - 1)
 
     def note_save(self) -> None:
         """Count from now on: a snapshot was written, whoever asked for it."""
-        self._saved_at = self._clock()
+        if self._saving is not None:
+            self._saving.note_save(self.clock())
 
-    def close(self, database: Database) -> None:
-        """Stop looking, and save when much was written: opening shall not build again what was built."""
-        self.stop()
-        if self._policies.is_due_at_close(database._save_stats()[-1]):
-            try:
-                database.save()
-            except (KektorError, MemoryError) as error:
-                _log.warning("saving %r at close failed, nothing is lost: %s", database, error)
-
-    def stop(self) -> None:
-        """Stop looking; waits for a save that is under way."""
-        self._stopped.set()
+    def stop(self, timeout: float | None = None) -> None:
+        """Cancel all tasks and look no more; waits for the end of a slice, or of a save."""
+        with self._changed:
+            self._stopped = True
+            for task in (self._running, *self._queue):
+                if task is not None:
+                    task._cancel("cancelled: the database was closed")
+            self._queue.clear()
+            self._changed.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join()
+            self._thread.join(timeout)
+
+    def close(self) -> None:
+        """Stop, and save when that is due."""
+        self.stop()
+        database = self._database()
+        if self._saving is not None and database is not None:
+            self._saving.close(database)
+
+
+class Maintenance:
+    """What a database does by itself: saving, vacuum, refine; as ``db.maintenance``."""
+
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing is done by itself."""
+        return self._upkeep.n_pauses > 0
+
+    def pause(self) -> Pause:
+        """Do nothing by itself until `resume`, or until the end of a ``with`` block around this call.
+
+        A vacuum or refine that began by itself is cancelled, a save is finished; when this returns, neither runs.
+        What is asked for, such as ``index.vacuum()`` or ``db.save()``, is done all the same, and so is the save at
+        close. Pauses count: there must be as many ends as beginnings.
+
+        Raises ConfigError inside `Database.batch` and in the progress function of a write or save.
+        """
+        self._upkeep.pause()
+        return Pause(self._upkeep)
+
+    def resume(self) -> None:
+        """End a pause; nothing when there is none."""
+        self._upkeep.resume()
+
+    def __repr__(self) -> str:
+        return f"<Maintenance: {'paused' if self.paused else 'active'}>"
+
+
+class Pause:
+    """A pause of the maintenance, which ends with the ``with`` block it stands at."""
+
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self._upkeep.resume()

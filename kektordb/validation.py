@@ -22,6 +22,7 @@ __all__ = [
     "as_query",
     "as_row",
     "as_rows",
+    "check_ef_construction",
     "check_fusion",
     "check_id",
     "check_ids",
@@ -30,6 +31,7 @@ __all__ = [
     "check_params",
     "check_path",
     "check_positive",
+    "check_precision",
     "check_text",
     "check_threads",
     "index_config",
@@ -121,6 +123,19 @@ def check_positive(value: object, name: str) -> int:
 def check_threads(n_threads: object) -> int:
     """Return a number of threads. Raises ConfigError."""
     return _integer(n_threads, "n_threads", 1, 1024)
+
+
+def check_ef_construction(ef_construction: object) -> int:
+    """Return how many candidates links are chosen from. Raises ConfigError."""
+    return _integer(ef_construction, "ef_construction", 1, MAX_EF)
+
+
+def check_precision(precision: object, present: str) -> str:
+    """Return a precision that vectors of the `present` one can be brought to. Raises ConfigError."""
+    found = _one_of(precision, "precision", PRECISIONS)
+    if found == present:
+        raise ConfigError(f"expected another precision than the present one, got {found!r}")
+    return found
 
 
 def check_params(params: Mapping[str, Any] | None) -> dict[str, Any] | None:

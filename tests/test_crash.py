@@ -55,7 +55,7 @@ def check_searches(db: Database, story: str) -> None:
 @pytest.fixture(autouse=True)
 def _small_and_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many blocks in little data, no sync by the clock, and none of the thousand threads that would save."""
-    monkeypatch.setattr("kektordb.maintenance.Autosave.start", lambda *_: None)
+    monkeypatch.setattr("kektordb.maintenance.Upkeep.start", lambda *_: None)
     monkeypatch.setattr("kektordb.storage.snapshot_writer.BLOCK_BYTES", 512)
     monkeypatch.setattr("kektordb.storage.log.MAX_PART_BYTES", 400)
     monkeypatch.setattr("kektordb.storage.log.JOIN_BYTES", 200)

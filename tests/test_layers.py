@@ -18,10 +18,13 @@ PACKAGE = Path(kektordb.__file__).parent
 
 # The rows of ARCHITECTURE.md from the ground up; a module belongs to the row of the longest name that it begins with.
 ROWS = {
-    "ground": ["errors", "types", "operations"],
+    "ground": ["errors", "types", "operations", "settings"],
     "state": ["state", "collection", "kv", "fusion", "ranking", "results", "query", "text", "metadata", "_"],
     "storage": ["storage"],
-    "engine": ["database", "index", "reading", "commit", "validation", "progress", "maintenance", "tasks", "metrics"],
+    "engine": [
+        *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
+        *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
+    ],
     "edges": ["__init__", "cli", "server", "client", "integrations", "vectorizer", "cluster"],
 }
 # What each row may import, beside itself. Storage and state are neighbours that do not know each other.

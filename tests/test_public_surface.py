@@ -10,12 +10,15 @@ import pytest
 
 import kektordb
 from kektordb import errors
+from kektordb.care import IndexCare
 from kektordb.database import Database
 from kektordb.kv import KeyValueView
+from kektordb.maintenance import Maintenance
 from kektordb.query import Explanation, Expression
 from kektordb.reading import IndexReader
 from kektordb.results import HitExplanation, TermScore
 from kektordb.storage import RecoveryReport, SaveReport
+from kektordb.tasks import Tasks
 
 ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "KektorError": (Exception,),
@@ -32,6 +35,8 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "DatabaseLocked": (errors.KektorError,),
     "ReadOnlyDatabase": (errors.KektorError,),
     "ForkedHandle": (errors.KektorError,),
+    "TaskFailed": (errors.KektorError,),
+    "TaskNotFound": (errors.KektorError, KeyError),
     "StorageError": (errors.KektorError, OSError),
     "StorageFull": (errors.StorageError,),
     "StorageFailed": (errors.StorageError,),
@@ -39,28 +44,35 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "CorruptLog": (errors.CorruptData,),
     "CorruptSnapshot": (errors.CorruptData,),
 }
-NAMES = {"Database", "F", "Hit", "Index", "Item", "Results", "__version__", "build_info", "open", *ERRORS}
+NAMES = {"Database", "F", "Hit", "Index", "Item", "Results", "Task", "__version__", "build_info", "open", *ERRORS}
 
 METHODS = {
     kektordb.Database: {
-        *("batch", "close", "closed", "create_index", "drop_index", "index", "kv", "open", "path", "read_only"),
-        *("recovery_report", "rewrite_aof", "save", "stats", "sync"),
+        *("batch", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance", "open"),
+        *("path", "read_only", "recovery_report", "rewrite_aof", "save", "stats", "sync", "tasks"),
     },
     kektordb.Index: {
         *("add", "add_batch", "config", "count", "database", "delete", "dim", "explain", "get", "get_many", "ids"),
-        *("name", "search", "search_batch", "stats", "update_metadata", "upsert", "upsert_batch"),
+        *("compress", "name", "refine", "search", "search_batch", "stats", "update_metadata", "upsert", "upsert_batch"),
+        *("vacuum",),
     },
     kektordb.Results: {"count", "distances", "ids", "index", "scores", "text_scores"},
     kektordb.Hit: {"distance", "explanation", "id", "metadata", "score", "snippet", "text_score", "vector"},
     kektordb.Item: {"id", "metadata", "vector"},
+    kektordb.Task: {"cancel", "done", "error", "message", "progress", "result", "status", "wait"},
+    Maintenance: {"pause", "paused", "resume"},
 }
 # What public calls give back.
-GIVEN = [KeyValueView, Explanation, Expression, HitExplanation, RecoveryReport, SaveReport, TermScore]
+GIVEN = [
+    *(KeyValueView, Explanation, Expression, HitExplanation, Maintenance, RecoveryReport, SaveReport, Tasks),
+    TermScore,
+]
 
 
 def members(owner: type) -> Iterator[tuple[str, Any]]:
-    """List the public members that a class defines itself, or that its half which only reads does."""
-    for name, value in (vars(IndexReader) | vars(owner) if owner is kektordb.Index else vars(owner)).items():
+    """List the public members that a class defines itself, or that the halves of `Index` do."""
+    own = vars(IndexReader) | vars(IndexCare) | vars(owner) if owner is kektordb.Index else vars(owner)
+    for name, value in own.items():
         if not name.startswith("_"):
             yield name, inspect.unwrap(value.__func__ if isinstance(value, classmethod | staticmethod) else value)
 

@@ -1,0 +1,40 @@
+"""What becomes of the open databases when the process forks, and when it ends?"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import weakref
+from typing import TYPE_CHECKING
+
+from kektordb.errors import ForkedHandle
+
+if TYPE_CHECKING:
+    from kektordb.database import Database
+
+__all__ = ["open_databases"]
+
+# How long the end of the process waits for a slice of work to end.
+EXIT_S = 5.0
+
+open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    for database in list(open_databases):
+        if database._gone is None:
+            database._gone = ForkedHandle(
+                f"the database {database._path!r} was opened before fork(); it belongs to the parent process"
+            )
+
+
+def _stop_at_exit() -> None:
+    """End the threads of maintenance: none shall work in memory that the interpreter takes down."""
+    for database in list(open_databases):
+        if database._gone is None:
+            database._upkeep.stop(EXIT_S)
+
+
+atexit.register(_stop_at_exit)
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)

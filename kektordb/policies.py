@@ -1,0 +1,120 @@
+"""When is a database saved, and an index vacuumed or refined, without being asked for?"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from kektordb.errors import ConfigError, KektorError
+
+if TYPE_CHECKING:
+    from kektordb.database import Database
+
+__all__ = ["Policy", "SavePolicies", "Saving", "parse_policies"]
+
+_log = logging.getLogger("kektordb")
+
+MIN_LOG_BYTES = 64 << 20
+# Opening shall not replay for longer than this.
+MAX_REPLAY_S = 5.0
+# A close that would leave more than this to be replayed saves first.
+MAX_REPLAY_AFTER_CLOSE_S = 1.0
+# After a save that failed, as on a full disk, the next try waits.
+RETRY_S = 30.0
+
+
+class Policy(Protocol):
+    """Something that may be due. What it does, it does before it returns."""
+
+    def tick(self, database: Database, now: float) -> None:
+        """Look once, at `now` seconds of the maintenance thread's clock."""
+        ...
+
+
+class SavePolicies(msgspec.Struct, frozen=True):
+    """When to save.
+
+    Attributes
+    ----------
+    pairs : tuple of (seconds, changes)
+        Save when so many seconds have passed and so many changes were made.
+    log_percentage : int
+        Save when the log is larger than `MIN_LOG_BYTES` and than this share of the snapshot; 0 for never.
+    """
+
+    pairs: tuple[tuple[int, int], ...]
+    log_percentage: int
+
+    def is_due(self, age_s: float, n_changes: int, log_bytes: int, snapshot_bytes: int, replay_s: float) -> bool:
+        """Tell whether it is time, by what has happened since the last save."""
+        if n_changes == 0:
+            return False
+        if any(age_s >= seconds and n_changes >= changes for seconds, changes in self.pairs):
+            return True
+        if not self.log_percentage:
+            return False
+        return log_bytes > max(MIN_LOG_BYTES, snapshot_bytes * self.log_percentage // 100) or replay_s > MAX_REPLAY_S
+
+    def is_due_at_close(self, replay_s: float) -> bool:
+        """Tell whether the next open would take long enough for a save to be worth its time."""
+        return self.log_percentage > 0 and replay_s > MAX_REPLAY_AFTER_CLOSE_S
+
+
+def parse_policies(autosave: str | Sequence[str], log_percentage: int) -> SavePolicies:
+    """Read pairs such as ``"60 1000"``. Raises ConfigError."""
+    pairs = []
+    if not isinstance(autosave, str | Sequence):
+        raise ConfigError(f"expected autosave as a string or several, got {autosave!r:.80}")
+    for text in [autosave] if isinstance(autosave, str) else autosave:
+        if isinstance(text, str) and not text.strip():
+            continue
+        found = re.fullmatch(r"\s*(\d{1,9})\s+(\d{1,9})\s*", text) if isinstance(text, str) else None
+        if found is None:
+            raise ConfigError(f"expected autosave as 'seconds changes', such as '60 1000', got {text!r:.80}")
+        pairs.append((int(found[1]), int(found[2])))
+    if isinstance(log_percentage, bool) or not isinstance(log_percentage, int) or log_percentage < 0:
+        raise ConfigError(f"expected aof_rewrite_percentage to be an integer of at least 0, got {log_percentage!r:.80}")
+    return SavePolicies(tuple(pairs), log_percentage)
+
+
+class Saving:
+    """Saves when it is due.
+
+    Parameters
+    ----------
+    policies : SavePolicies
+    now : float
+        Seconds of the clock by which it will be asked.
+    """
+
+    def __init__(self, policies: SavePolicies, now: float) -> None:
+        self._policies = policies
+        self._saved_at = now
+        self._retry_at = now
+
+    def tick(self, database: Database, now: float) -> None:
+        """Save when it is time; a failure is logged and tried again later."""
+        if now < self._retry_at or not self._policies.is_due(now - self._saved_at, *database._save_stats()):
+            return
+        try:
+            database.save()
+        except Exception as error:  # whatever it is, the next try comes
+            if not database.closed:
+                self._retry_at = now + RETRY_S
+                _log.warning("autosave of %r failed, nothing is lost: %r", database, error)
+
+    def note_save(self, now: float) -> None:
+        """Count from now on: a snapshot was written, whoever asked for it."""
+        self._saved_at = now
+
+    def close(self, database: Database) -> None:
+        """Save when much was written: opening shall not build again what was built."""
+        if self._policies.is_due_at_close(database._save_stats()[-1]):
+            try:
+                database.save()
+            except (KektorError, MemoryError) as error:
+                _log.warning("saving %r at close failed, nothing is lost: %s", database, error)
