@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from kektordb.collection import Collection
 from kektordb.errors import IndexNotFound
+from kektordb.operations import Configure, Operation
 from kektordb.reading import IndexReader
+from kektordb.settings import check_settings
 from kektordb.tasks import Body, Control, Task
 from kektordb.validation import check_ef_construction, check_precision
 
@@ -18,6 +21,45 @@ __all__ = ["IndexCare"]
 
 class IndexCare(IndexReader):
     """The half of `Index` that keeps it small and good, beside the one that changes nothing."""
+
+    @property
+    def maintenance(self) -> dict[str, Any]:
+        """When it is vacuumed and refined by itself, as a dict of the keys of `configure`; durations as text."""
+        return self._collection().config.maintenance.to_json()
+
+    def configure(self, maintenance: Mapping[str, Any] | None = None, /, **settings: Any) -> None:
+        """Change when the index is vacuumed and refined by itself. What is not named stays; durable like every write.
+
+        Parameters
+        ----------
+        maintenance : dict, optional
+            Settings by name, as JSON has them; those given by keyword come on top.
+        vacuum_interval : str, int or timedelta
+            A vacuum begins when this has passed since the last one: ``"5m"`` (the default), ``"1h30m"``, ``"30s"``, or
+            nanoseconds. 0 for never.
+        delete_threshold : float
+            ... and when this share of the slots in use are those of deleted items; 0 to 1, by default 0.1.
+        refine_enabled : bool
+            Whether items are refined by itself; False by default.
+        refine_interval : str, int or timedelta
+            How often; ``"30m"`` by default, 0 for never.
+        refine_batch_size : int
+            How many items each time; 500 by default.
+        refine_ef_construction : int
+            Candidates from which links are chosen; 0, the default, for the index's `ef_construction`.
+
+        Raises
+        ------
+        ConfigError, IndexNotFound, ReadOnlyDatabase, StorageError
+        """
+        checked = check_settings({} if maintenance is None else maintenance) | check_settings(settings)
+        collection = self._collection()
+
+        def build(pending: Pending) -> Operation | None:
+            number = self._number(pending, collection)
+            return Configure(number, checked) if checked else None
+
+        self._database._commit(build)
 
     def vacuum(self) -> Task:
         """Free what deleted items left behind: slots, rows, links, metadata, postings. Searches and writes go on.
@@ -55,7 +97,10 @@ class IndexCare(IndexReader):
         ------
         ConfigError, IndexNotFound, ReadOnlyDatabase
         """
-        ef = None if ef_construction is None else check_ef_construction(ef_construction)
+        if ef_construction is None:
+            ef = self._collection().config.maintenance.refine_ef_construction or None
+        else:
+            ef = check_ef_construction(ef_construction)
 
         def body(control: Control) -> dict[str, Any]:
             from kektordb.refine import refine

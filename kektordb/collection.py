@@ -316,6 +316,7 @@ class Collection(Searchable):
                 "n_items": self.n_alive,
                 "n_tombstones": self.n_slots - self.n_alive,
                 **self.config.to_dict(),
+                "maintenance": self.config.maintenance.to_json(),
                 "dim": self.dim,
                 **texts,
                 "memory_bytes": {**parts, "total": sum(parts.values())},

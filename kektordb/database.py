@@ -17,10 +17,11 @@ from kektordb.kv import KeyValue, KeyValueView, PendingPairs
 from kektordb.lifetime import open_databases
 from kektordb.maintenance import Maintenance, Upkeep
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
-from kektordb.policies import SavePolicies, parse_policies
+from kektordb.policies import SavePolicies, leaves_work, parse_policies
 from kektordb.progress import Progress, check_progress
 from kektordb.reading import n_cores
 from kektordb.saving import save
+from kektordb.settings import check_settings
 from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
 from kektordb.tasks import Tasks
@@ -185,7 +186,10 @@ class Database:
             return build(pending)
 
         self._writable()
-        return self._commits.commit(checked, n_threads, step)
+        operation = self._commits.commit(checked, n_threads, step)
+        if not self._upkeep.started and leaves_work(operation):
+            self._upkeep.start()
+        return operation
 
     # ------------------------------------------------------------------------------------------------------- indexes
 
@@ -206,6 +210,7 @@ class Database:
         k1: float = 1.2,
         b: float = 0.75,
         field_weights: Mapping[str, float] | None = None,
+        maintenance: Mapping[str, Any] | None = None,
     ) -> Index:
         """Make an index.
 
@@ -240,6 +245,8 @@ class Database:
             Of BM25: how soon more of the same word counts no more, and how much long texts are marked down (0 to 1).
         field_weights : dict, optional
             Factors of the scores of fields; 1 for those not named.
+        maintenance : dict, optional
+            When it is vacuumed and refined by itself; see `Index.configure`.
 
         Raises
         ------
@@ -248,6 +255,8 @@ class Database:
         check_name(name)
         config = index_config(metric, dim, m, ef_construction, seed, precision, traversal)
         config = with_texts(config, text_language, text_fields, stop_words, k1, b, field_weights)
+        if maintenance is not None:
+            config = config.configured(check_settings(maintenance))
 
         def build(pending: Pending) -> Operation:
             pending.settle()

@@ -1,4 +1,4 @@
-"""How is one index changed? The verbs that write, beside those that care and read; each checks its input and hands on."""
+"""How is one index changed? The verbs that write items; each checks its input and hands on."""
 
 from __future__ import annotations
 

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from kektordb.errors import ConfigError, DatabaseClosed
-from kektordb.policies import Policy, SavePolicies, Saving
+from kektordb.errors import ConfigError, DatabaseClosed, IndexNotFound
+from kektordb.policies import Policy, Refining, SavePolicies, Saving, Vacuuming
 from kektordb.tasks import FAILED, Body, Task, Tasks
 
 if TYPE_CHECKING:
@@ -32,8 +32,6 @@ class Upkeep:
     database : Database
     saving : SavePolicies or None
         None for a database that cannot be saved.
-    policies : sequence of Policy
-        Beside saving; asked in their order.
     clock : callable
         Seconds; passed in by tests.
 
@@ -46,13 +44,15 @@ class Upkeep:
         self,
         database: Database,
         saving: SavePolicies | None,
-        policies: tuple[Policy, ...] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tasks = Tasks()
         self.clock = clock
         self._saving = None if saving is None else Saving(saving, clock())
-        self._policies: tuple[Policy, ...] = policies if self._saving is None else (self._saving, *policies)
+        # A vacuum comes before a refine: it makes less to refine.
+        self._policies: list[Policy] = [] if database.read_only else [Vacuuming(), Refining()]
+        if self._saving is not None:
+            self._policies.insert(0, self._saving)
         self._database = weakref.ref(database)
         # Over all that follows. Nothing is called while it is held.
         self._changed = threading.Condition()
@@ -64,6 +64,11 @@ class Upkeep:
         self._thread: threading.Thread | None = None
 
     # ------------------------------------------------------------------------------------------------------- the thread
+
+    @property
+    def started(self) -> bool:
+        """Whether the thread was started."""
+        return self._thread is not None
 
     def start(self) -> None:
         """Begin to look after the database; nothing when that has begun."""
@@ -99,7 +104,7 @@ class Upkeep:
         task._run()
         with self._changed:
             self._running = None
-        if task.status == FAILED and task.automatic and not self._stopped:
+        if task.status == FAILED and task.automatic and not isinstance(task._cause, IndexNotFound):
             _log.warning("%r of %r failed, nothing is lost: %s", task, self._database(), task.error)
 
     def look(self) -> None:

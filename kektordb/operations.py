@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb.errors import CorruptLog
+from kektordb.settings import MaintenanceConfig, Setting
 
 __all__ = [
+    "Configure",
     "CreateIndex",
     "DeleteItems",
     "DeleteKey",
@@ -60,6 +62,8 @@ class IndexConfig(msgspec.Struct, frozen=True):
         Of BM25.
     field_weights : dict of str to float or None
         Of the fields' scores, 1 where none is given.
+    maintenance : MaintenanceConfig
+        As it is now: the one thing here that may change.
     """
 
     metric: str = "cosine"
@@ -75,10 +79,18 @@ class IndexConfig(msgspec.Struct, frozen=True):
     k1: float = 1.2
     b: float = 0.75
     field_weights: dict[str, float] | None = None
+    maintenance: MaintenanceConfig = MaintenanceConfig()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the options by name, as they are stored; without a language nothing is said of texts."""
+        """Return the options by name, as they are stored.
+
+        Without a language nothing is said of texts, nor of a maintenance that is the default.
+        """
         options = msgspec.structs.asdict(self)
+        if self.maintenance == MaintenanceConfig():
+            del options["maintenance"]
+        else:
+            options["maintenance"] = msgspec.structs.asdict(self.maintenance)
         return options if self.text_language else {name: options[name] for name in options if name not in _OF_TEXTS}
 
     @classmethod
@@ -88,6 +100,10 @@ class IndexConfig(msgspec.Struct, frozen=True):
         Raises msgspec.ValidationError when one is of another type.
         """
         return msgspec.convert(options, cls)
+
+    def configured(self, settings: dict[str, Setting]) -> IndexConfig:
+        """Return it with some settings of the maintenance changed."""
+        return msgspec.structs.replace(self, maintenance=self.maintenance.merged(settings))
 
 
 _OF_TEXTS = frozenset({"text_language", "text_fields", "stop_words", "k1", "b", "field_weights"})
@@ -145,6 +161,13 @@ class PutMetadata(msgspec.Struct, frozen=True):
     metadata: bytes
 
 
+class Configure(msgspec.Struct, frozen=True):
+    """Some settings of an index's maintenance change; the others stay."""
+
+    number: int
+    settings: dict[str, Setting]
+
+
 class PutKey(msgspec.Struct, frozen=True):
     """A key of the key-value store gets a value."""
 
@@ -164,9 +187,10 @@ class Group(msgspec.Struct, frozen=True):
     operations: Sequence[Operation] = ()
 
 
-Operation = CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | PutKey | DeleteKey | Group
+Operation = CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | PutKey | DeleteKey | Group | Configure
 
 _CREATE_INDEX, _DROP_INDEX, _PUT_ITEMS, _DELETE_ITEMS, _PUT_METADATA, _PUT_KEY, _DELETE_KEY, _GROUP = range(1, 9)
+_CONFIGURE = 10
 
 _pack = msgspec.msgpack.Encoder().encode
 # What each payload must be: a field of another type is an error when it is read, not half-way through applying it.
@@ -176,6 +200,7 @@ _unpack_metadata = msgspec.msgpack.Decoder(tuple[int, str, bytes]).decode
 _unpack_pair = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 _unpack_key = msgspec.msgpack.Decoder(str).decode
 _unpack_index = msgspec.msgpack.Decoder(tuple[int, str, dict[str, Any]]).decode
+_unpack_settings = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]]).decode
 _unpack_number = msgspec.msgpack.Decoder(int).decode
 _unpack_members = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
 _LENGTH = struct.Struct("<I")
@@ -204,6 +229,8 @@ def encode(operation: Operation) -> tuple[int, list[Buffer]]:
             return _CREATE_INDEX, [_pack((operation.number, operation.name, operation.config.to_dict()))]
         case DropIndex():
             return _DROP_INDEX, [_pack(operation.number)]
+        case Configure():
+            return _CONFIGURE, [_pack((operation.number, operation.settings))]
         case Group():
             members = [encode(member) for member in operation.operations]
             return _GROUP, [_pack([(kind, b"".join(parts)) for kind, parts in members])]
@@ -246,6 +273,9 @@ def _decode(kind: int, payload: Buffer) -> Operation:
         return CreateIndex(number, name, IndexConfig.from_dict(options))
     if kind == _DROP_INDEX:
         return DropIndex(_unpack_number(payload))
+    if kind == _CONFIGURE:
+        number, settings = _unpack_settings(payload)
+        return Configure(number, MaintenanceConfig.known(settings))
     raise ValueError("a type that this version does not know")
 
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
+from kektordb.collection import Collection
 from kektordb.errors import ConfigError, KektorError
+from kektordb.operations import Configure, CreateIndex, DeleteItems, Operation, PutItems
+from kektordb.tasks import Body, Control
 
 if TYPE_CHECKING:
     from kektordb.database import Database
 
-__all__ = ["Policy", "SavePolicies", "Saving", "parse_policies"]
+__all__ = ["Policy", "Refining", "SavePolicies", "Saving", "Vacuuming", "leaves_work", "parse_policies"]
 
 _log = logging.getLogger("kektordb")
 
@@ -118,3 +121,96 @@ class Saving:
                 database.save()
             except (KektorError, MemoryError) as error:
                 _log.warning("saving %r at close failed, nothing is lost: %s", database, error)
+
+
+def leaves_work(operation: Operation | None) -> bool:
+    """Tell whether a write may be followed by a vacuum or refine, so that somebody must look."""
+    match operation:
+        case PutItems():
+            return operation.replace
+        case CreateIndex():
+            return operation.config.maintenance.refine_enabled
+        case DeleteItems() | Configure():
+            return True
+    return False
+
+
+class _Periodic:
+    """What is done with each index from time to time."""
+
+    def __init__(self) -> None:
+        # When it was last done or first seen, by the index's number.
+        self._since: dict[int, float] = {}
+
+    def passed(self, database: Database, now: float) -> Iterator[tuple[str, Collection, float]]:
+        """Give the indexes with their names, and the seconds that have passed for each."""
+        indexes = [
+            (name, number, database._state.collections.get(number))
+            for name, number in sorted(database._state.numbers.items())
+        ]
+        self._since = {number: self._since.get(number, now) for _, number, _ in indexes}
+        for name, number, collection in indexes:
+            if collection is not None:
+                yield name, collection, now - self._since[number]
+
+    def note(self, database: Database, name: str, now: float) -> None:
+        """Count from now on, whatever came of it."""
+        number = database._state.numbers.get(name)
+        if number is not None:
+            self._since[number] = now
+
+
+class Vacuuming(_Periodic):
+    """Vacuums each index when its interval has passed and enough of its slots are those of deleted items."""
+
+    def tick(self, database: Database, now: float) -> None:
+        """Look at each index once."""
+        for name, collection, passed_s in self.passed(database, now):
+            interval = collection.config.maintenance.vacuum_interval
+            if not interval or passed_s * 1e9 < interval or not _is_wasteful(collection):
+                continue
+            with database._commits.lock:
+                # Rows on their way in look like deleted ones until they are published.
+                if not _is_wasteful(collection):
+                    continue
+            self.note(database, name, now)
+            database._upkeep.run_now("vacuum", name, _vacuum(database, name))
+
+
+def _is_wasteful(collection: Collection) -> bool:
+    n_slots = collection.n_slots
+    n_dead = n_slots - collection.n_alive
+    return n_dead > 0 and n_dead >= collection.config.maintenance.delete_threshold * n_slots
+
+
+class Refining(_Periodic):
+    """Refines some items of each index that wants it, when its interval has passed."""
+
+    def tick(self, database: Database, now: float) -> None:
+        """Look at each index once."""
+        for name, collection, passed_s in self.passed(database, now):
+            settings = collection.config.maintenance
+            interval = settings.refine_interval
+            if not settings.refine_enabled or not interval or passed_s * 1e9 < interval or not collection.n_alive:
+                continue
+            self.note(database, name, now)
+            n_rows, ef = settings.refine_batch_size, settings.refine_ef_construction or None
+            database._upkeep.run_now("refine", name, _refine(database, name, n_rows, ef))
+
+
+def _vacuum(database: Database, name: str) -> Body:
+    def body(control: Control) -> dict[str, Any] | None:
+        from kektordb.vacuum import vacuum
+
+        return vacuum(database, name, control)
+
+    return body
+
+
+def _refine(database: Database, name: str, n_rows: int, ef_construction: int | None) -> Body:
+    def body(control: Control) -> dict[str, Any] | None:
+        from kektordb.refine import refine
+
+        return refine(database, name, control, n_rows, ef_construction)
+
+    return body

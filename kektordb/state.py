@@ -15,6 +15,7 @@ from kektordb.collection import Collection, Step
 from kektordb.errors import CorruptSnapshot, IndexNotFound, KektorError
 from kektordb.kv import KeyValue
 from kektordb.operations import (
+    Configure,
     CreateIndex,
     DeleteItems,
     DeleteKey,
@@ -126,6 +127,9 @@ class State:
                 self._collection(operation.number).delete(operation)
             case PutMetadata():
                 self._collection(operation.number).put_metadata(operation)
+            case Configure():
+                collection = self._collection(operation.number)
+                collection.config = collection.config.configured(operation.settings)
             case PutKey():
                 self.kv.set(operation.key, operation.value)
             case DeleteKey():
