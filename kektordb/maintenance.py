@@ -80,11 +80,10 @@ class Upkeep:
                 self._thread.start()
 
     def _run(self) -> None:
-        next_look = self.clock() + TICK_S
+        looked_at = time.monotonic()
         while True:
             with self._changed:
-                if not self._queue and not self._stopped:
-                    self._changed.wait(TICK_S)
+                is_quiet = not self._changed.wait_for(lambda: self._stopped or len(self._queue) > 0, TICK_S)
                 task = self._queue.popleft() if self._queue else None
                 self._running = task
             database = self._database()
@@ -94,9 +93,9 @@ class Upkeep:
                 return
             if task is not None:
                 self._finish(task)
-            if self.clock() >= next_look or task is None:
+            if is_quiet or time.monotonic() - looked_at >= TICK_S:
                 self.look()
-                next_look = self.clock() + TICK_S
+                looked_at = time.monotonic()
             # The database may be forgotten while this waits.
             del database, task
 

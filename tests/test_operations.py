@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from kektordb._metadata import encode_metadata
 from kektordb.errors import CorruptLog
 from kektordb.operations import (
+    Configure,
     CreateIndex,
     DeleteItems,
     DeleteKey,
@@ -26,6 +27,7 @@ from kektordb.operations import (
     decode,
     encode,
 )
+from kektordb.settings import MaintenanceConfig
 
 
 def put(n: int = 3, dim: int = 5, replace: bool = False) -> PutItems:
@@ -48,6 +50,9 @@ SINGLES: list[Operation] = [
     PutKey("key", b"\x00\xff"),
     PutKey("é", b""),
     DeleteKey("key"),
+    CreateIndex(2, "kept", IndexConfig(maintenance=MaintenanceConfig(5, 0.5, True, 6, 7, 8))),
+    Configure(3, {"vacuum_interval": 2**62, "delete_threshold": 0.25, "refine_enabled": True}),
+    Configure(3, {}),
 ]
 OPERATIONS: list[Operation] = [*SINGLES, Group(tuple(SINGLES)), Group(())]
 
@@ -84,6 +89,12 @@ def is_typed(operation: Operation) -> bool:
             return type(number) is int and all(type(id) is str for id in ids)
         case PutMetadata(number, id, metadata):
             return type(number) is int and type(id) is str and type(metadata) is bytes
+        case Configure(number, settings):
+            kinds = {"delete_threshold": float, "refine_enabled": bool}
+            return type(number) is int and all(
+                type(value) is kinds.get(key, int) and key in MaintenanceConfig.__struct_fields__
+                for key, value in settings.items()
+            )
         case PutKey(key, value):
             return type(key) is str and type(value) is bytes
         case DeleteKey(key):
@@ -117,7 +128,7 @@ def test_types_have_the_numbers_of_the_format() -> None:
     expected = [CreateIndex, DropIndex, PutItems, DeleteItems, PutMetadata, PutKey, DeleteKey, Group]
     found = {encode(operation)[0]: type(operation) for operation in OPERATIONS}
 
-    assert found == dict(enumerate(expected, 1))
+    assert found == {**dict(enumerate(expected, 1)), 10: Configure}
 
 
 def test_rows_of_any_layout_are_written_alike() -> None:
@@ -126,6 +137,14 @@ def test_rows_of_any_layout_are_written_alike() -> None:
     swapped = PutItems(7, operation.ids, operation.vectors.astype(">f4"), operation.metadata)
 
     assert payload_of(turned) == payload_of(swapped) == payload_of(operation)
+
+
+def test_settings_of_a_newer_version_are_passed_over() -> None:
+    payload = msgspec.msgpack.encode((3, {"vacuum_interval": 5, "not yet invented": [1]}))
+    assert decode(10, payload) == Configure(3, {"vacuum_interval": 5})
+    for bad in ({"vacuum_interval": "5m"}, {"refine_enabled": 1}, {"delete_threshold": None}, {1: 2}, []):
+        with pytest.raises(CorruptLog):
+            decode(10, msgspec.msgpack.encode((3, bad)))
 
 
 def test_vectors_are_a_view_of_the_payload() -> None:
@@ -211,7 +230,7 @@ def test_damaged_payloads_are_corrupt_or_harmless(number: int, data: st.DataObje
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.integers(0, 9), st.binary(max_size=60))
+@given(st.integers(0, 11), st.binary(max_size=60))
 def test_arbitrary_bytes_are_corrupt_or_harmless(kind: int, payload: bytes) -> None:
     check_damaged(kind, payload)
 
@@ -229,7 +248,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=300, deadline=None, derandomize=True)
-@given(st.integers(0, 9), JSON)
+@given(st.integers(0, 11), JSON)
 def test_well_formed_payloads_of_other_things_are_corrupt_or_harmless(kind: int, value: Any) -> None:
     check_damaged(kind, msgspec.msgpack.encode(value))
     check_damaged(8, msgspec.msgpack.encode([(kind, msgspec.msgpack.encode(value))]))
