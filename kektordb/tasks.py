@@ -199,10 +199,12 @@ class Task:
 
 
 def _let_go(error: BaseException | None) -> None:
-    """Free what the functions held that an error went through: it may be an index's worth of memory."""
+    """Turn the tracebacks of an error into text: they hold all that the functions held, an index's worth of memory."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
-        traceback.clear_frames(error.__traceback__)
+        places = "".join(traceback.format_tb(error.__traceback__))
+        error.__traceback__ = None
+        error.add_note(f"raised in a task, at\n{places}")
         seen.append(error)
         error = error.__cause__ or error.__context__
 

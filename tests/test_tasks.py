@@ -98,6 +98,7 @@ def test_a_failure_is_told_with_its_cause(db: Database) -> None:
         with pytest.raises(TaskFailed, match=r"the task refine failed: ValueError: no good") as caught:
             task.wait(WAIT_S)
         assert isinstance(caught.value.__cause__, ValueError)
+        assert "in failing" in caught.value.__cause__.__notes__[0]
     assert (task.status, task.error) == ("failed", "ValueError: no good")
     assert db._upkeep.submit("refine", None, quick).wait(WAIT_S), "the thread goes on"
 
