@@ -182,8 +182,6 @@ class Task:
             self._end(FAILED, f"{type(error).__name__}: {error}")
         else:
             self._end(COMPLETED, None)
-        finally:
-            del body  # an error's traceback keeps this frame, and the body holds the database
 
     def _end(self, status: str, error: str | None) -> None:
         self._error, self._body = error, None
