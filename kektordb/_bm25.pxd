@@ -19,5 +19,7 @@ cdef class TextIndex:
     cdef Scratch* take(self, Py_ssize_t n_cursors, Py_ssize_t n_heap) noexcept nogil
     cdef void give(self, Scratch* s) noexcept nogil
     cdef int _encode(self, const uint32_t* terms, Py_ssize_t n, size_t* n_bytes) except -1
-    cdef Scratch* _open(self, object query, Py_ssize_t k) except NULL
-    cdef int _search_few(self, Scratch* s, Bitmap allowed) except -1
+    # Takes scratch with a cursor for each list that a query, as for `search`, needs, and room for `k` results.
+    cdef Scratch* open(self, object query, Py_ssize_t k) except NULL
+    # Leaves the best of the allowed texts (None: all) in ``s.heap``, in no order. `n_allowed` counts with `allowed` only.
+    cdef void find(self, Scratch* s, Bitmap allowed, Py_ssize_t n_allowed) noexcept nogil

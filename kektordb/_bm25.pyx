@@ -40,13 +40,15 @@ from kektordb._textfield cimport TextField
 from kektordb._topk cimport (
     Cursor,
     Scratch,
+    Words,
     count_of,
     find_best,
     find_best_among,
     fit_scratch,
     free_scratch,
+    look_ahead,
     open_cursor,
-    score_of,
+    score_slots,
     sort_best,
 )
 from kektordb._types cimport NO_SLOT, slot_t, word_t
@@ -217,11 +219,10 @@ cdef class TextIndex:
 
     # ---- searching
 
-    cdef Scratch* _open(self, object query, Py_ssize_t k) except NULL:
-        """Take scratch with a cursor for each list that the query needs."""
+    cdef Scratch* open(self, object query, Py_ssize_t k) except NULL:
         cdef dict weights = {}
         cdef double weight, idf, average, df
-        cdef Py_ssize_t number, term
+        cdef Py_ssize_t number, term, last = -1, n_slots = 0
         cdef Scratch* s
         cdef TextField field
         cdef cell_t cell
@@ -230,10 +231,13 @@ cdef class TextIndex:
             if not 0 <= weight < 1e30:
                 raise ValueError(f"expected a weight that is not negative, got {given!r}")
             weights[(number, term)] = weights.get((number, term), 0.0) + weight
+        for field in self.fields:
+            n_slots = max(n_slots, field.n_slots)
+        k = max(0, min(k, n_slots))
         s = self.take(len(weights) + 1, k + 1)
         if s == NULL:
             raise MemoryError("no memory to search")
-        s.n = 0
+        s.n = s.n_fields = 0
         s.k = k
         s.found = 0
         s.threshold = 0
@@ -252,7 +256,15 @@ cdef class TextIndex:
             average = max(1, <double>field.total_length) / field.n_docs
             open_cursor(&s.cursors[s.n], cell, field.lengths, <float>(<double>given * idf),
                         <float>(self.k1 * (1 - self.b)) + TINY, <float>(self.k1 * self.b / average) + TINY)
+            s.cursors[s.n].term = <uint32_t>term
+            if number != last:
+                s.fields[s.n_fields] = Words(field.terms.start, field.terms.arena.data, field.lengths, field.n_slots,
+                                             0, <int>s.n, 0)
+                s.n_fields += 1
+                last = number
             s.n += 1
+            s.fields[s.n_fields - 1].stop = <int>s.n
+            s.fields[s.n_fields - 1].wanted |= <uint64_t>1 << (term & 63)
         return s
 
     def search(self, query, Py_ssize_t k, Bitmap allowed=None, Py_ssize_t n_allowed=-1):
@@ -275,45 +287,34 @@ cdef class TextIndex:
         scores : float32 (n,)
             Highest first, ties by slot; all above zero.
         """
-        cdef Py_ssize_t i, n_postings = 0, n_slots = 0
-        cdef TextField field
-        cdef Scratch* s
-        for field in self.fields:
-            n_slots = max(n_slots, field.n_slots)
-        k = max(0, min(k, n_slots))
-        s = self._open(query, k)
+        cdef Scratch* s = self.open(query, k)
+        if n_allowed < 0 and allowed is not None:
+            n_allowed = allowed.count()
+        with nogil:
+            self.find(s, allowed, n_allowed)
+            sort_best(s)
         try:
-            if s.n and k:
-                for i in range(s.n):
-                    n_postings += s.cursors[i].n_list
-                s.k = min(k, n_postings)
-                if allowed is None:
-                    with nogil:
-                        find_best(s)
-                else:
-                    if n_allowed < 0:
-                        n_allowed = allowed.count()
-                    s.allowed = allowed.words
-                    s.n_words = allowed.n_words
-                    s.is_sparse = n_allowed < (allowed.n_bits >> SPARSE_SHIFT)
-                    if n_allowed * s.n * LOOKUP_COST < n_postings:
-                        self._search_few(s, allowed)
-                    else:
-                        with nogil:
-                            find_best(s)
-                with nogil:
-                    sort_best(s)
             return _results(s)
         finally:
             self.give(s)
 
-    cdef int _search_few(self, Scratch* s, Bitmap allowed) except -1:
-        slots = allowed.slots()
-        cdef const uint32_t[::1] view = slots
-        if view.shape[0]:
-            with nogil:
-                find_best_among(s, &view[0], view.shape[0])
-        return 0
+    cdef void find(self, Scratch* s, Bitmap allowed, Py_ssize_t n_allowed) noexcept nogil:
+        cdef Py_ssize_t i, n_postings = 0
+        for i in range(s.n):
+            n_postings += s.cursors[i].n_list
+        s.k = min(s.k, n_postings)
+        if s.k == 0:
+            return
+        if allowed is None:
+            find_best(s)
+            return
+        s.allowed = allowed.words
+        s.n_words = allowed.n_words
+        s.is_sparse = n_allowed < (allowed.n_bits >> SPARSE_SHIFT)
+        if n_allowed * s.n * LOOKUP_COST < n_postings:
+            find_best_among(s)
+        else:
+            find_best(s)
 
     def scores(self, query, const uint32_t[::1] slots):
         """Return the score of each of these slots: (n,) float32, 0 where no term occurs. Releases the GIL.
@@ -342,10 +343,10 @@ cdef class TextIndex:
         if n == 0:
             return scores
         target = scores
-        s = self._open(query, 0)
+        s = self.open(query, 0)
         with nogil:
-            for i in range(n):
-                target[i] = <float>score_of(s, ordered[i])
+            look_ahead(s, &ordered[0], n)
+            score_slots(s, &ordered[0], n, &target[0])
         self.give(s)
         if order is None:
             return scores

@@ -315,11 +315,14 @@ cdef bint in_wrong_cluster(const Core* g, Scratch* s, Py_ssize_t n) noexcept nog
     return 2 * close >= PROBES
 
 
-cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef,
+cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize_t sure, Py_ssize_t ef,
                  Py_ssize_t n_allowed) noexcept nogil:
-    """Compare the best of `n` candidates of a walk on codes anew; leaves them sorted. Returns 0 if in doubt."""
+    """Compare the best of `n` candidates of a walk on codes anew; leaves them sorted. Returns 0 if in doubt.
+
+    In doubt about the first `sure` of the best k: of the others some may be missed.
+    """
     # With few candidates the last is always near the k-th: then it is the middle that must stand out.
-    cdef Py_ssize_t near = n_undecided(g, s, n, k if ef >= 2 * k else (ef + 1) // 2)
+    cdef Py_ssize_t near = n_undecided(g, s, n, sure if ef >= 2 * sure else (ef + 1) // 2)
     cdef Py_ssize_t depth = max(2 * k, LEAST_RERANKED, near)
     cdef double key = key_of(s.pool[k - 1]), true
     cdef bint wrong = in_wrong_cluster(g, s, n)
@@ -337,9 +340,12 @@ cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize
     return n >= n_allowed or (near < n and not wrong)
 
 
-cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
+cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t sure, Py_ssize_t ef, const word_t* words,
                      Py_ssize_t n_allowed) noexcept nogil:
-    """Find the `k` nearest allowed rows of `s.query`; leaves them at the head of `s.pool`. Returns how many."""
+    """Find the `k` nearest allowed rows of `s.query`; leaves them at the head of `s.pool`. Returns how many.
+
+    The first `sure` are as good as those of a search for so many; k of them, unless the others are mere candidates.
+    """
     cdef const Space* space = walked(g)
     cdef const void* query = s.code if g.coded else <void*>s.query
     cdef uint64_t seeds[SEEDS]
@@ -352,7 +358,7 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t ef, con
         encode_query(g, s)
     if n_allowed * scan_ns(space) > walk_ns(space) * ef * g.n / n_allowed:
         n = walk(g, space, s, query, k, ef, words, n_allowed, NULL, 0)
-        if n >= 0 and g.coded and not rerank(g, s, n, k, ef, n_allowed):
+        if n >= 0 and g.coded and not rerank(g, s, n, k, sure, ef, n_allowed):
             n = SEEDS if n > SEEDS else n
             for i in range(n):
                 seeds[i] = s.pool[i]

@@ -1,8 +1,8 @@
 """What of the found items is copied while the lock is held, so that it can be decoded after?
 
 One block for each search, whatever happens to its items meanwhile: ``bounds`` (offsets of the texts in the block, one
-more than there are texts), then the distances, then the texts: the ids, and after them the rows of metadata, if they
-were asked for.
+more than there are texts), then fused scores, distances and text scores, as far as the search has them, then the texts:
+the ids, and after them the rows of metadata, if they were asked for.
 """
 
 from cpython.bytes cimport PyBytes_FromStringAndSize
@@ -47,22 +47,43 @@ cdef class Found:
 
     @property
     def distances(self):
-        """The distances of the items, float32 (n,)."""
-        cdef float[::1] target
+        """The distances of the items, float32 (n,); NaN when the search had no vector."""
         if self.numbers is None:
-            numbers = np.empty(self.n, np.float32)
-            if self.n:
-                target = numbers
-                memcpy(&target[0], self._values(), self.n * sizeof(float))
-            self.numbers = numbers
+            self.numbers = np.full(self.n, np.nan, np.float32) if self.near == NULL else self._floats(self.near)
         return self.numbers
 
-    cdef const float* _values(self) noexcept nogil:
-        # After the bounds, of which the first says where the texts begin.
-        return <const float*>(<const char*>self.bounds + self.bounds[0]) - self.n
+    @property
+    def text_scores(self):
+        """BM25 of the items, float32 (n,); None when the search had no text."""
+        return None if self.text == NULL else self._floats(self.text)
+
+    def _fused_scores(self):
+        """Return what became of distance and text score, float64 (n,); None unless there are both."""
+        cdef double[::1] target
+        if self.fused == NULL:
+            return None
+        scores = np.empty(self.n)
+        if self.n:
+            target = scores
+            memcpy(&target[0], self.fused, self.n * sizeof(double))
+        return scores
+
+    cdef object _floats(self, const float* values):
+        cdef float[::1] target
+        floats = np.empty(self.n, np.float32)
+        if self.n:
+            target = floats
+            memcpy(&target[0], values, self.n * sizeof(float))
+        return floats
 
     def _distance(self, Py_ssize_t i):
-        return self._values()[i]
+        return None if self.near == NULL else self.near[i]
+
+    def _text_score(self, Py_ssize_t i):
+        return None if self.text == NULL else self.text[i]
+
+    def _fused_score(self, Py_ssize_t i):
+        return None if self.fused == NULL else self.fused[i]
 
     cdef str _id(self, Py_ssize_t i):
         return PyUnicode_DecodeUTF8(
@@ -78,12 +99,12 @@ cdef class Found:
             <const char*>self.bounds + self.bounds[i], <Py_ssize_t>(self.bounds[i + 1] - self.bounds[i])
         ))
 
-    cdef int fill(self, StringMap ids, Blobs rows, const uint32_t* slots, const float* distances,
-                  Py_ssize_t n) except -1:
-        """Copy the texts of `n` slots and their distances; `rows` may be None. The collection's lock is held."""
-        cdef Py_ssize_t n_texts = n if rows is None else 2 * n
-        cdef size_t first = <size_t>(n_texts + 1) * sizeof(size_t) + <size_t>n * sizeof(float), total = first
-        cdef size_t* bounds
+    cdef int fill(self, StringMap ids, Blobs rows, const Numbers* numbers) except -1:
+        """Copy the texts of the slots, and their numbers; `rows` may be None. The collection's lock is held."""
+        cdef Py_ssize_t n = numbers.n, n_texts = n if rows is None else 2 * n
+        cdef const uint32_t* slots = numbers.slots
+        cdef size_t total = <size_t>(n_texts + 1) * sizeof(size_t), first
+        cdef char* block
         # Each step waits for memory, so all items take it together: offsets, texts, copies.
         _touch_starts(ids.blobs, slots, n)
         if rows is not None:
@@ -91,27 +112,45 @@ cdef class Found:
         _touch_texts(ids.blobs, slots, n)
         if rows is not None:
             _touch_texts(rows, slots, n)
-        total += _measure(ids.blobs, slots, n)
+        first = total + <size_t>n * (_size(numbers.fused, sizeof(double)) + _size(numbers.distances, sizeof(float))
+                                     + _size(numbers.text_scores, sizeof(float)))
+        total = first + _measure(ids.blobs, slots, n)
         if rows is not None:
             total += _measure(rows, slots, n)
-        bounds = <size_t*>PyMem_Malloc(total)
-        if bounds == NULL:
+        block = <char*>PyMem_Malloc(total)
+        if block == NULL:
             raise MemoryError("no memory for the results of a search")
-        bounds[0] = first
-        if n:
-            memcpy(bounds + n_texts + 1, distances, n * sizeof(float))
-        _copy(ids.blobs, slots, n, bounds, bounds)
-        if rows is not None:
-            _copy(rows, slots, n, bounds, bounds + n)
-        self.bounds = bounds
+        self.bounds = <size_t*>block
+        self.bounds[0] = first
         self.n = n
+        block += <size_t>(n_texts + 1) * sizeof(size_t)
+        self.fused = <const double*>_put(&block, numbers.fused, n, sizeof(double))
+        self.near = <const float*>_put(&block, numbers.distances, n, sizeof(float))
+        self.text = <const float*>_put(&block, numbers.text_scores, n, sizeof(float))
+        _copy(ids.blobs, slots, n, self.bounds, self.bounds)
+        if rows is not None:
+            _copy(rows, slots, n, self.bounds, self.bounds + n)
         return 0
 
 
-cdef Found collect(kind, StringMap ids, Blobs rows, store, const uint32_t* slots, const float* distances, Py_ssize_t n,
-                   bint is_product, vectors):
+cdef inline size_t _size(const void* values, size_t item_bytes) noexcept nogil:
+    return 0 if values == NULL else item_bytes
+
+
+cdef inline const void* _put(char** at, const void* values, Py_ssize_t n, size_t item_bytes) noexcept nogil:
+    """Copy numbers into the block, unless there are none, and return where they lie there."""
+    cdef char* begin = at[0]
+    if values == NULL:
+        return NULL
+    if n:
+        memcpy(begin, values, <size_t>n * item_bytes)
+    at[0] += <size_t>n * item_bytes
+    return begin
+
+
+cdef Found collect(kind, StringMap ids, Blobs rows, store, const Numbers* numbers, bint is_product, vectors):
     cdef Found found = kind()
-    found.fill(ids, rows, slots, distances, n)
+    found.fill(ids, rows, numbers)
     found._is_product = is_product
     found._store = store
     found._vectors = vectors
@@ -122,9 +161,13 @@ cdef list collect_many(kind, StringMap ids, Blobs rows, store, const uint32_t[:,
                        const float[:, ::1] distances, const int64_t[::1] counts, bint is_product):
     cdef Py_ssize_t i, k = slots.shape[1]
     cdef list all_found = []
+    cdef Numbers numbers = Numbers(0, NULL, NULL, NULL, NULL)
     for i in range(slots.shape[0]):
-        all_found.append(collect(kind, ids, rows, store, &slots[i, 0] if k else NULL, &distances[i, 0] if k else NULL,
-                                 counts[i], is_product, None))
+        numbers.n = counts[i]
+        if k:
+            numbers.slots = &slots[i, 0]
+            numbers.distances = &distances[i, 0]
+        all_found.append(collect(kind, ids, rows, store, &numbers, is_product, None))
     return all_found
 
 

@@ -28,5 +28,8 @@ cdef class Graph:
     # written; -1 for a query that holds NaN or Inf or is too long. Releases the GIL.
     cdef Py_ssize_t find(self, const float* query, Py_ssize_t k, Py_ssize_t ef, Bitmap allowed, Py_ssize_t n_allowed,
                          slot_t* slots, float* distances) except -2
-    cdef void _search_row(self, Scratch* s, const float* query, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
-                          Py_ssize_t n_allowed, slot_t* slots, float* distances, long long* count) noexcept nogil
+    # The same in scratch of the caller, which then holds the prepared query; see `_find.find` for `sure`. `count` is -1
+    # for a bad query.
+    cdef void search_row(self, Scratch* s, const float* query, Py_ssize_t k, Py_ssize_t sure, Py_ssize_t ef,
+                         const word_t* words, Py_ssize_t n_allowed, slot_t* slots, float* distances,
+                         long long* count) noexcept nogil

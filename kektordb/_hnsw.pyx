@@ -339,7 +339,7 @@ cdef class Graph:
         with nogil:
             s = self.take(n_pool)
             if s != NULL:
-                self._search_row(s, query, k, ef, words, n_allowed, slots, distances, &found)
+                self.search_row(s, query, k, k, ef, words, n_allowed, slots, distances, &found)
                 self.give(s)
             wait_turn()
         if s == NULL:
@@ -382,8 +382,8 @@ cdef class Graph:
                     raise MemoryError("no memory to search")
             with nogil:
                 for i in prange(n, num_threads=n_threads, schedule="dynamic", chunksize=8):
-                    self._search_row(scratches[threadid()], &queries[i, 0], k, ef, words, n_allowed,
-                                     &slots_view[i, 0], &distances_view[i, 0], &counts_view[i])
+                    self.search_row(scratches[threadid()], &queries[i, 0], k, k, ef, words, n_allowed,
+                                    &slots_view[i, 0], &distances_view[i, 0], &counts_view[i])
         finally:
             for t in range(n_threads):
                 if scratches[t] != NULL:
@@ -391,12 +391,13 @@ cdef class Graph:
             PyMem_Free(scratches)
         return slots, distances, counts
 
-    cdef void _search_row(self, Scratch* s, const float* query, Py_ssize_t k, Py_ssize_t ef, const word_t* words,
-                          Py_ssize_t n_allowed, slot_t* slots, float* distances, long long* count) noexcept nogil:
+    cdef void search_row(self, Scratch* s, const float* query, Py_ssize_t k, Py_ssize_t sure, Py_ssize_t ef,
+                         const word_t* words, Py_ssize_t n_allowed, slot_t* slots, float* distances,
+                         long long* count) noexcept nogil:
         cdef Py_ssize_t i, found
         count[0] = -1
         if self.vectors.prepare(query, s.query):
-            found = find_rows(&self.core, s, k, ef, words, n_allowed)
+            found = find_rows(&self.core, s, k, sure, ef, words, n_allowed)
             for i in range(found):
                 slots[i] = slot_of(s.pool[i])
                 distances[i] = self.vectors.distance(key_of(s.pool[i]))

@@ -6,11 +6,12 @@ import numpy.typing as npt
 from typing_extensions import disjoint_base
 
 from kektordb._bitmap import Bitmap
+from kektordb._candidates import Hits
 from kektordb._hnsw import Graph
 from kektordb._metadata import MetadataStore
 from kektordb._rwlock import RWLock
 from kektordb._strings import StringMap
-from kektordb.query import Filter, Plan
+from kektordb.query import Plan
 from kektordb.results import Results
 
 _R = TypeVar("_R", bound=Results)
@@ -32,20 +33,18 @@ class Searchable:
         query: npt.NDArray[np.float32],
         k: int,
         ef: int,
-        filter: Filter | None,
+        plan: Plan | None,
         params: dict[str, Any] | None,
         wanted: Set[str],
     ) -> Results: ...
-    def gather(
-        self, kind: type[_R], slots: npt.NDArray[np.uint32], distances: npt.NDArray[np.float32], wanted: Set[str]
-    ) -> _R: ...
+    def gather(self, kind: type[_R], hits: Hits | None, wanted: Set[str]) -> _R: ...
     def allowed(self, plan: Plan | None, params: dict[str, Any] | None) -> tuple[Bitmap | None, int]: ...
     def search_batch(
         self,
         queries: npt.NDArray[np.float32],
         k: int,
         ef: int,
-        filter: Filter | None,
+        plan: Plan | None,
         params: dict[str, Any] | None,
         wanted: Set[str],
         n_threads: int,

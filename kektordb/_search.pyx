@@ -15,7 +15,8 @@ from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stddef cimport size_t
 
 from kektordb._bitmap cimport Bitmap
-from kektordb._found cimport collect, collect_many
+from kektordb._candidates cimport Hits
+from kektordb._found cimport Numbers, collect, collect_many
 from kektordb._hnsw cimport Graph
 from kektordb._rwlock cimport LockState, RWLock
 from kektordb._strings cimport Blobs, StringMap
@@ -24,7 +25,6 @@ from kektordb._types cimport slot_t
 import numpy as np
 
 from kektordb.errors import VectorError
-from kektordb.query import compile_filter
 from kektordb.results import Results
 
 cdef enum:
@@ -82,7 +82,7 @@ cdef class Searchable:
     cdef public Py_ssize_t n_alive
     cdef public bint is_product
 
-    def search(self, query, k, ef, filter, params, wanted):
+    def search(self, query, k, ef, plan, params, wanted):
         """Find the `k` nearest items.
 
         Parameters
@@ -91,7 +91,8 @@ cdef class Searchable:
             As `is_query` wants it, of any dimension while there is no graph.
         k, ef : int
             `ef` is at least `k`.
-        filter : str, Expression or None
+        plan : Plan or None
+            Of the filter.
         params : dict or None
         wanted : set of str
             ``metadata``, ``vector``.
@@ -107,15 +108,14 @@ cdef class Searchable:
         FilterError
         """
         cdef LockState state = self.lock.state
-        plan = None if filter is None else compile_filter(filter)
         if not state.try_read():
             with nogil:
                 state.wait_read()
         try:
             if self.graph is None:
-                return self._nothing()
+                return self._nothing(Results)
             self._check_dim(len(query))
-            allowed, n_allowed = self._allowed(plan, params)
+            allowed, n_allowed = self.allowed(plan, params)
             return self._find(query, k, ef, allowed, n_allowed, wanted)
         finally:
             state.end_read()
@@ -127,6 +127,7 @@ cdef class Searchable:
         cdef float few_distances[FEW]
         cdef slot_t* slots = few_slots
         cdef float* distances = few_distances
+        cdef Numbers numbers
         cdef Py_ssize_t found
         k = min(k, n_allowed)
         if k > FEW:
@@ -143,60 +144,53 @@ cdef class Searchable:
                 PyBuffer_Release(&view)
             if found < 0:
                 raise VectorError(self.refused("the query"))
-            return self._collect(Results, slots, distances, found, wanted)
+            numbers = Numbers(found, slots, distances, NULL, NULL)
+            return self._collect(Results, &numbers, wanted)
         finally:
             if slots != few_slots:
                 PyMem_Free(slots)
 
-    def gather(self, kind, slots, distances, wanted):
-        """Return results of a subclass of `Results` for slots that are alive; the read lock is held.
+    def gather(self, kind, Hits hits, wanted):
+        """Return what was found as a subclass of `Results`; the read lock is held, since before the search.
 
         Parameters
         ----------
         kind : type
-        slots : uint32 (n,)
-        distances : float32 (n,)
+        hits : Hits or None
+            None: nothing was found.
         wanted : set of str
             As for `search`.
         """
-        if len(slots) == 0:
-            return collect(kind, self.ids, None, None, NULL, NULL, 0, self.is_product, None)
-        return self._collect_row(kind, slots, distances, wanted)
+        cdef Numbers numbers
+        if hits is None:
+            return self._nothing(kind)
+        numbers = Numbers(hits.n, hits.slots, hits.distances, hits.text_scores, hits.fused)
+        return self._collect(kind, &numbers, wanted)
 
-    def allowed(self, plan, params):
+    cpdef tuple allowed(self, plan, params):
         """Return the slots that a search may give back, None for all, and how many; the read lock is held."""
-        return self._allowed(plan, params)
+        if plan is not None:
+            return self._matches(plan, params)
+        return None if self.n_alive == len(self.graph) else self.alive, self.n_alive
 
-    cdef object _nothing(self):
-        return collect(Results, self.ids, None, None, NULL, NULL, 0, self.is_product, None)
-
-    def search_batch(self, queries, k, ef, filter, params, wanted, n_threads):
+    def search_batch(self, queries, k, ef, plan, params, wanted, n_threads):
         """Find the `k` nearest items of each query, on `n_threads` threads; see `search`. Returns list of Results."""
         cdef Blobs rows = None
-        plan = None if filter is None else compile_filter(filter)
         with self.lock.read:
             if self.graph is None:
-                return [self._nothing() for _ in queries]
+                return [self._nothing(Results) for _ in queries]
             self._check_dim(queries.shape[1])
-            allowed, _ = self._allowed(plan, params)
+            allowed, _ = self.allowed(plan, params)
             slots, distances, counts = self.graph.search_batch(queries, k, ef, n_threads, allowed)
             bad = np.flatnonzero(counts < 0)
             if len(bad):
                 raise VectorError(self.refused(f"query {bad[0]}"))
             if "vector" in wanted:
-                return [
-                    self._collect_row(Results, slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)
-                ]
+                return [self._collect_row(slots[i, :n], distances[i, :n], wanted) for i, n in enumerate(counts)]
             store = self.metadata if "metadata" in wanted else None
             if store is not None:
                 rows = store.rows
             return collect_many(Results, self.ids, rows, store, slots, distances, counts, self.is_product)
-
-    cdef tuple _allowed(self, plan, params):
-        """Return the slots that a search may give back, None for all, and how many; the read lock is held."""
-        if plan is not None:
-            return self._matches(plan, params)
-        return None if self.n_alive == len(self.graph) else self.alive, self.n_alive
 
     cdef int _check_dim(self, Py_ssize_t dim) except -1:
         # Again, under the lock: the first item may have come in since the call began.
@@ -204,19 +198,25 @@ cdef class Searchable:
             raise VectorError(f"expected {self.dim} dimensions, got {dim}")
         return 0
 
-    cdef object _collect_row(self, kind, slots, distances, wanted):
-        cdef const slot_t[::1] slots_view = slots
-        cdef const float[::1] distances_view = distances
-        cdef Py_ssize_t n = slots_view.shape[0]
-        return self._collect(kind, &slots_view[0], &distances_view[0], n, wanted) if n else self._nothing()
+    cdef object _nothing(self, kind):
+        cdef Numbers numbers = Numbers(0, NULL, NULL, NULL, NULL)
+        return collect(kind, self.ids, None, None, &numbers, self.is_product, None)
 
-    cdef object _collect(self, kind, const slot_t* slots, const float* distances, Py_ssize_t n, wanted):
+    cdef object _collect_row(self, const slot_t[::1] slots, const float[::1] distances, wanted):
+        cdef Numbers numbers
+        if slots.shape[0] == 0:
+            return self._nothing(Results)
+        numbers = Numbers(slots.shape[0], &slots[0], &distances[0], NULL, NULL)
+        return self._collect(Results, &numbers, wanted)
+
+    cdef object _collect(self, kind, const Numbers* numbers, wanted):
         """Turn slots into results; the read lock is held. Every slot is alive, and so has an id."""
         cdef Blobs rows = None
+        cdef Py_ssize_t n = numbers.n
         store, vectors = None, None
         if "metadata" in wanted:
             store = self.metadata
             rows = store.rows
         if "vector" in wanted:
-            vectors = self.graph.vectors.get(np.array(<slot_t[:n]>slots) if n else np.empty(0, np.uint32))
-        return collect(kind, self.ids, rows, store, slots, distances, n, self.is_product, vectors)
+            vectors = self.graph.vectors.get(np.array(<slot_t[:n]>numbers.slots) if n else np.empty(0, np.uint32))
+        return collect(kind, self.ids, rows, store, numbers, self.is_product, vectors)

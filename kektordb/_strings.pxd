@@ -76,3 +76,19 @@ cdef class StringMap:
     cdef int _new_table(self, Py_ssize_t n_strings) except -1
     cdef void _insert(self, uint32_t number, uint64_t hash) noexcept nogil
     cdef uint32_t _insert_unless_equal(self, uint32_t number) noexcept nogil
+
+
+cdef inline const char* after_length(const char* data, size_t* n) noexcept nogil:
+    """Return where a string in an arena begins, behind its length."""
+    cdef size_t value = <uint8_t>data[0]
+    cdef int shift = 7
+    if value >= 0x80:
+        value &= 0x7F
+        while True:
+            data += 1
+            value |= (<size_t>(<uint8_t>data[0] & 0x7F)) << shift
+            shift += 7
+            if <uint8_t>data[0] < 0x80:
+                break
+    n[0] = value
+    return data + 1

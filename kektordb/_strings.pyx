@@ -149,7 +149,7 @@ cdef class Blobs:
     cdef const char* get(self, uint32_t number, size_t* n) noexcept nogil:
         if <Py_ssize_t>number >= self.n_numbers or self.start[number] == ABSENT:
             return NULL
-        return _after_length(self.arena.data + self.start[number], n)
+        return after_length(self.arena.data + self.start[number], n)
 
     cdef void drop(self, uint32_t number) noexcept nogil:
         cdef size_t n
@@ -658,21 +658,6 @@ cdef inline size_t _grown(size_t present, size_t needed, size_t item_bytes) noex
     return max(needed, present + more, least)
 
 
-cdef inline const char* _after_length(const char* data, size_t* n) noexcept nogil:
-    cdef size_t value = <uint8_t>data[0]
-    cdef int shift = 7
-    if value >= 0x80:
-        value &= 0x7F
-        while True:
-            data += 1
-            value |= (<size_t>(<uint8_t>data[0] & 0x7F)) << shift
-            shift += 7
-            if <uint8_t>data[0] < 0x80:
-                break
-    n[0] = value
-    return data + 1
-
-
 cdef Py_ssize_t _count_waste(Blobs blobs) noexcept nogil:
     """Set the waste of freshly loaded blobs; return the first number whose string is damaged, -1 when none is."""
     cdef size_t used = blobs.arena.used
@@ -692,7 +677,7 @@ cdef Py_ssize_t _count_waste(Blobs blobs) noexcept nogil:
             at += 1
         if at == last:
             return number
-        at = <size_t>(_after_length(blobs.arena.data + blobs.start[number], &n) - blobs.arena.data)
+        at = <size_t>(after_length(blobs.arena.data + blobs.start[number], &n) - blobs.arena.data)
         if n > used - at:
             return number
         live += at + n - blobs.start[number]

@@ -12,6 +12,8 @@ cdef enum:
 
 cdef struct Cursor:
     # a place in one list, which only moves on
+    cell_t cell
+    uint32_t term
     const List* list            # NULL: a few postings, decoded from the beginning
     Py_ssize_t n_list           # postings in it
     slot_t last
@@ -29,6 +31,16 @@ cdef struct Cursor:
     uint32_t tfs[ROOM]
 
 
+cdef struct Words:
+    # the texts of one field as slots have them, and what the query asks of it
+    const uint64_t* start       # of the terms of each slot, in `data`
+    const char* data
+    const uint32_t* lengths
+    Py_ssize_t n_slots
+    uint64_t wanted             # a bit for each term asked for, by its last six
+    int first, stop             # its cursors
+
+
 cdef struct Scratch:
     Scratch* next
     Cursor* cursors
@@ -36,6 +48,8 @@ cdef struct Scratch:
     double* bounds              # sums of window_most in that order
     Py_ssize_t n_cursors        # room for so many
     Py_ssize_t n                # in use
+    Words* fields               # room as for cursors
+    Py_ssize_t n_fields
     uint64_t* heap              # score << 32 | ~slot; the worst first
     Py_ssize_t n_heap           # room for so many
     Py_ssize_t k, found
@@ -54,8 +68,11 @@ cdef void free_scratch(Scratch* s) noexcept nogil
 cdef void open_cursor(Cursor* c, cell_t cell, const uint32_t* lengths, float weight, float at_zero,
                       float per_word) noexcept nogil
 cdef void find_best(Scratch* s) noexcept nogil
-cdef void find_best_among(Scratch* s, const slot_t* slots, Py_ssize_t n) noexcept nogil
-cdef double score_of(Scratch* s, slot_t slot) noexcept nogil
+cdef void find_best_among(Scratch* s) noexcept nogil
+# From the beginning: the scores of slots in ascending order. Before the first of them `look_ahead` may be told of all.
+cdef void rewind(Scratch* s) noexcept nogil
+cdef void look_ahead(const Scratch* s, const slot_t* slots, Py_ssize_t n) noexcept nogil
+cdef void score_slots(Scratch* s, const slot_t* slots, Py_ssize_t n, float* scores) noexcept nogil
 cdef uint32_t count_of(Cursor* c, slot_t slot) noexcept nogil
 cdef void sort_best(Scratch* s) noexcept nogil
 cdef int next_block(Cursor* c) noexcept nogil

@@ -14,6 +14,7 @@ Sums are in double precision of parts in single precision, so they do not depend
 alike tie exactly. Results are compared by score as float32, then by slot.
 """
 
+from libc.stddef cimport size_t
 from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, qsort, realloc
 from libc.string cimport memcpy
@@ -34,13 +35,16 @@ from kektordb._lists cimport (
     n_of,
     n_tail_of,
 )
+from kektordb._strings cimport after_length
+from kektordb._textfield cimport next_term
 from kektordb._types cimport NO_SLOT, slot_t, word_t
-from kektordb._walk cimport first_bit
+from kektordb._walk cimport first_bit, prefetch
 
 cdef enum:
     STEP = 8                    # postings passed at once on the way to a slot
     FEW_BLOCKS = 8              # more blocks in a window than that have the bound of the list
     WIDE = 4 * WINDOW           # blocks over more slots are decoded to see whether a window has any of them
+    LOOKUP_BYTES = 64           # of the terms of a text, which are read as soon as a slot is found in one list
 
 # Bounds are computed in single precision, other than the scores; they must not lie below them.
 cdef float UPWARDS = 1.000001
@@ -64,6 +68,10 @@ cdef bint fit_scratch(Scratch* s, Py_ssize_t n_cursors, Py_ssize_t n_heap) noexc
         if moved == NULL:
             return 0
         s.bounds = <double*>moved
+        moved = realloc(s.fields, n_cursors * sizeof(Words))
+        if moved == NULL:
+            return 0
+        s.fields = <Words*>moved
         s.n_cursors = n_cursors
     if n_heap > s.n_heap:
         moved = realloc(s.heap, n_heap * sizeof(uint64_t))
@@ -78,6 +86,7 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
     free(s.cursors)
     free(s.order)
     free(s.bounds)
+    free(s.fields)
     free(s.heap)
     free(s)
 
@@ -87,6 +96,7 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
 cdef void open_cursor(Cursor* c, cell_t cell, const uint32_t* lengths, float weight, float at_zero,
                       float per_word) noexcept nogil:
     """Stand before the first posting of a term that has any."""
+    c.cell = cell
     c.list = list_in(cell)
     c.n_list = n_of(cell)
     c.lengths = lengths
@@ -95,13 +105,18 @@ cdef void open_cursor(Cursor* c, cell_t cell, const uint32_t* lengths, float wei
     c.per_word = per_word
     c.blocks = NULL
     c.n_blocks = 0
+    _go_back(c)
+
+
+cdef void _go_back(Cursor* c) noexcept nogil:
+    """Stand before the first posting."""
     if c.list == NULL:
         c.block = 0
         c.at = 0
-        c.n = <int>decode_cell(cell, c.slots, c.tfs)
+        c.n = <int>decode_cell(c.cell, c.slots, c.tfs)
         c.last = c.block_last = c.slots[c.n - 1]
         c.slots[c.n] = NO_SLOT
-        c.most = c.block_most = _bound(c, impact_of(c.slots, c.tfs, c.n, lengths))
+        c.most = c.block_most = _bound(c, impact_of(c.slots, c.tfs, c.n, c.lengths))
     else:
         c.n_blocks = n_blocks_of(c.list)
         if c.n_blocks:
@@ -193,14 +208,76 @@ cdef inline double _add_from(Cursor* c, slot_t slot) noexcept nogil:
     return _part(c.weight, <float>c.tfs[c.at], c.at_zero + c.per_word * length_of(c.lengths, slot))
 
 
-cdef double score_of(Scratch* s, slot_t slot) noexcept nogil:
-    """Return the score of a slot; slots are asked for in ascending order."""
-    cdef double score = 0
+# ------------------------------------------------------------------------------------------------------- given slots
+
+cdef void rewind(Scratch* s) noexcept nogil:
+    """Let all cursors begin again."""
     cdef Py_ssize_t i
     for i in range(s.n):
-        _settle(&s.cursors[i], slot)
-        score += _add_from(&s.cursors[i], slot)
+        _go_back(&s.cursors[i])
+
+
+cdef void look_ahead(const Scratch* s, const slot_t* slots, Py_ssize_t n) noexcept nogil:
+    """Ask for the terms of slots, of all at once: each read by itself would wait."""
+    cdef Py_ssize_t i, f
+    cdef const Words* words
+    for f in range(s.n_fields):
+        words = &s.fields[f]
+        for i in range(n):
+            prefetch(&words.lengths[slots[i]])
+            prefetch(&words.start[slots[i]])
+        for i in range(n):
+            if _has_text(words, slots[i]):
+                prefetch(words.data + words.start[slots[i]])
+
+
+cdef inline bint _has_text(const Words* words, slot_t slot) noexcept nogil:
+    return <Py_ssize_t>slot < words.n_slots and words.lengths[slot] != 0
+
+
+cdef void score_slots(Scratch* s, const slot_t* slots, Py_ssize_t n, float* scores) noexcept nogil:
+    """Score slots that come in ascending order, after all that were scored before."""
+    cdef Py_ssize_t i, f
+    cdef double score
+    for i in range(n):
+        score = 0
+        for f in range(s.n_fields):
+            score += _score_words(s, &s.fields[f], slots[i])
+        scores[i] = <float>score
+
+
+cdef double _score_words(Scratch* s, const Words* words, slot_t slot) noexcept nogil:
+    """Return the score of a slot in one field.
+
+    Most texts have none of the words: that is known sooner from the terms of the text, unless it is long, than from the
+    lists.
+    """
+    cdef double score = 0
+    cdef size_t n_bytes = 0
+    cdef const char* at
+    cdef const char* end
+    cdef uint32_t term = NO_SLOT
+    cdef int i
+    if not _has_text(words, slot):
+        return 0
+    at = after_length(words.data + words.start[slot], &n_bytes)
+    if n_bytes > <size_t>(LOOKUP_BYTES * (words.stop - words.first)):
+        for i in range(words.first, words.stop):
+            score += _score_in(&s.cursors[i], slot)
+        return score
+    end = at + n_bytes
+    while at < end:
+        at = next_term(at, &term)
+        if words.wanted >> (term & 63) & 1:
+            for i in range(words.first, words.stop):
+                if s.cursors[i].term == term:
+                    score += _score_in(&s.cursors[i], slot)
     return score
+
+
+cdef inline double _score_in(Cursor* c, slot_t slot) noexcept nogil:
+    _settle(c, slot)
+    return _add_from(c, slot)
 
 
 # --------------------------------------------------------------------------------------------------------------- heap
@@ -258,11 +335,19 @@ cdef void sort_best(Scratch* s) noexcept nogil:
 
 # ------------------------------------------------------------------------------------------------------------ searching
 
-cdef void find_best_among(Scratch* s, const slot_t* slots, Py_ssize_t n) noexcept nogil:
-    """Keep the best of the given slots, in ascending order, by scoring each."""
-    cdef Py_ssize_t i
-    for i in range(n):
-        _keep(s, slots[i], <float>score_of(s, slots[i]))
+cdef void find_best_among(Scratch* s) noexcept nogil:
+    """Keep the best of the allowed slots by scoring each."""
+    cdef Py_ssize_t w
+    cdef word_t word
+    cdef slot_t slot
+    cdef float score
+    for w in range(s.n_words):
+        word = s.allowed[w]
+        while word:
+            slot = <slot_t>(w * 64 + first_bit(word))
+            word &= word - 1
+            score_slots(s, &slot, 1, &score)
+            _keep(s, slot, score)
 
 
 cdef void find_best(Scratch* s) noexcept nogil:

@@ -7,19 +7,17 @@ every candidate has both, and makes one score of the two (`fusion`).
 from __future__ import annotations
 
 from collections.abc import Set
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 import numpy.typing as npt
 
 from kektordb._bitmap import Bitmap
-from kektordb._candidates import merge
-from kektordb._fused import first, minmax
+from kektordb._candidates import Hits, by_both, by_vector, by_words
+from kektordb._fusion import METHODS
 from kektordb.errors import ConfigError, VectorError
-from kektordb.fusion import fuse, sides
-from kektordb.query import Filter, compile_filter
-from kektordb.results import Details, HitExplanation, Ranked, TermScore
+from kektordb.query import Plan
+from kektordb.results import Hit, HitExplanation, Ranked, TermScore
 from kektordb.text.fields import TextFields, TextQuery
 from kektordb.text.snippet import snippet
 
@@ -27,13 +25,6 @@ if TYPE_CHECKING:
     from kektordb.collection import Collection
 
 __all__ = ["Request", "rank"]
-
-# Candidates of each side: so many, or so many for each result.
-LEAST_CANDIDATES: Final = 100
-CANDIDATES_PER_RESULT: Final = 4
-
-Slots = npt.NDArray[np.uint32]
-Floats = npt.NDArray[np.float32]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -45,7 +36,8 @@ class Request(msgspec.Struct, frozen=True):
     text : str or None
         Words to look for in all fields. Those of ``CONTAINS`` in the filter come on top.
     k, ef : int
-    filter : str, Expression or None
+    plan : Plan or None
+        Of the filter.
     params : dict or None
     wanted : set of str
         ``metadata``, ``vector``.
@@ -57,44 +49,17 @@ class Request(msgspec.Struct, frozen=True):
         What a hit shall have beside.
     """
 
-    vector: Floats | None
+    vector: npt.NDArray[np.float32] | None
     text: str | None
     k: int
     ef: int
-    filter: Filter | None
+    plan: Plan | None
     params: dict[str, Any] | None
     wanted: Set[str]
     alpha: float
     fusion: str
     snippet: bool
     explain: bool
-
-
-class _Found(msgspec.Struct):
-    """The slots of a search, best first, and what is known of each.
-
-    Attributes
-    ----------
-    slots : uint32 (n,)
-    distances : float32 (n,)
-        NaN without a vector.
-    scores : float (n,) or None
-        None: those of the distances.
-    text_scores : float32 (n,) or None
-    fusion : str
-        As `HitExplanation` has it.
-    parts : two float (n,), or None
-        Normalised sides.
-    n_candidates : int
-    """
-
-    slots: Slots
-    distances: Floats
-    scores: npt.NDArray[np.floating] | None = None
-    text_scores: Floats | None = None
-    fusion: str = "vector"
-    parts: tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]] | None = None
-    n_candidates: int = 0
 
 
 def rank(collection: Collection, request: Request) -> Ranked:
@@ -111,7 +76,6 @@ def rank(collection: Collection, request: Request) -> Ranked:
     ConfigError
         There is a text, and the collection has no analyzer.
     """
-    plan = None if request.filter is None else compile_filter(request.filter)
     texts = collection.texts
     if texts is None and (request.text is not None or request.snippet):
         raise ConfigError(
@@ -120,121 +84,74 @@ def rank(collection: Collection, request: Request) -> Ranked:
         )
     with collection.lock.read:
         if collection.graph is None:
-            return _results(collection, _nothing(), request)
-        allowed, n_allowed = collection.allowed(plan, request.params)
+            return collection.gather(Ranked, None, request.wanted)
+        allowed, n_allowed = collection.allowed(request.plan, request.params)
         # A filter with CONTAINS has failed by now where there are no texts.
-        ranking = [] if plan is None or texts is None else plan.ranking_words(request.params)
-        query = None
-        if texts is not None and (request.text is not None or ranking):
-            query = [] if request.text is None else texts.query(request.text)
-            for field, words in ranking:
-                query += texts.query(words, field)
-        if texts is None or query is None:
-            found = _nearest(collection, request, allowed, n_allowed, request.k, request.ef)
-        else:
-            found = _search(collection, texts, query, request, allowed, n_allowed)
-        results = _results(collection, found, request)
-        terms: list[list[TermScore]] = []
-        if texts is not None and (request.explain or request.snippet):
-            terms = [_terms(texts, query or [], slot) for slot in found.slots.tolist()]
-        raw = [collection.metadata.raw(slot) for slot in found.slots.tolist()] if request.snippet else []
+        query = None if texts is None else _words(texts, request)
+        way = _way(request, query)
+        hits = _search(collection, query, request, way, allowed, n_allowed)
+        results = collection.gather(Ranked, hits, request.wanted)
+        if not (request.explain or request.snippet):
+            return results
+        slots = [hits.slot(i) for i in range(len(hits))]
+        terms = [[] if texts is None else _terms(texts, query or [], slot) for slot in slots]
+        raw = [collection.metadata.raw(slot) for slot in slots] if request.snippet else []
     if request.explain:
-        results.details.explanations = [_explain(results, found, request, i, terms) for i in range(len(results))]
+        results._explanations = [_explain(hit, hits, i, request, way, terms[i]) for i, hit in enumerate(results)]
     if request.snippet and texts is not None:
         texts_of = [texts.texts_of(collection.metadata.decode(one)) for one in raw]
-        results.details.snippets = [_snippet(texts, *pair) for pair in zip(texts_of, terms, strict=True)]
+        results._snippets = [_snippet(texts, *pair) for pair in zip(texts_of, terms, strict=True)]
     return results
 
 
-def _results(collection: Collection, found: _Found, request: Request) -> Ranked:
-    results = collection.gather(Ranked, found.slots, found.distances, request.wanted)
-    results.details = Details(found.scores, found.text_scores)
-    return results
-
-
-# ---------------------------------------------------------------------------------------------------------- searching
-
-
-def _nothing() -> _Found:
-    return _Found(np.empty(0, np.uint32), np.empty(0, np.float32))
+def _words(texts: TextFields, request: Request) -> TextQuery | None:
+    """Return what to ask the texts for: the words of the request, and those of its filter; None for no words at all."""
+    query = None if request.text is None else texts.query(request.text)
+    if request.plan is not None and request.plan.ranks:
+        query = [] if query is None else list(query)
+        for field, words in request.plan.ranking_words(request.params):
+            query += texts.query(words, field)
+    return query
 
 
 def _search(
     collection: Collection,
-    texts: TextFields,
-    query: TextQuery,
+    query: TextQuery | None,
     request: Request,
+    way: str,
     allowed: Bitmap | None,
     n_allowed: int,
-) -> _Found:
+) -> Hits:
     """Let the sides that count find what they find; the read lock is held, as in all that follows."""
-    is_legacy = request.fusion == "legacy"
-    if request.vector is None or (request.alpha == 0 and not is_legacy):
-        slots, scores = texts.index.search(query, request.k, allowed, n_allowed)
-        nowhere = np.full(len(slots), np.nan, np.float32)
-        return _Found(slots, nowhere, scores, scores, "text", None, len(slots))
-    if request.alpha == 1 and not is_legacy:
-        return _nearest(collection, request, allowed, n_allowed, request.k, request.ef)
-    if is_legacy:
-        # As the original: no more of the nearest than are wanted, and all that match the words.
-        n_near, n_texts = request.k, n_allowed
-    else:
-        n_near = n_texts = max(LEAST_CANDIDATES, CANDIDATES_PER_RESULT * request.k)
-    near = _nearest(collection, request, allowed, n_allowed, n_near, max(request.ef, n_near))
-    best = texts.index.search(query, n_texts, allowed, n_allowed)
-    return _fuse(collection, texts, query, request, near, best)
-
-
-def _nearest(
-    collection: Collection, request: Request, allowed: Bitmap | None, n_allowed: int, k: int, ef: int
-) -> _Found:
-    graph = collection.graph
+    graph, texts, vector, k = collection.graph, collection.texts, request.vector, request.k
     assert graph is not None
-    assert request.vector is not None
-    if len(request.vector) != collection.dim:
+    if way == "text":
+        assert texts is not None and query is not None
+        return by_words(texts.index, query, k, allowed, n_allowed)
+    assert vector is not None
+    if len(vector) != collection.dim:
         # Again, under the lock: the first item may have come in since the call began.
-        raise VectorError(f"expected {collection.dim} dimensions, got {len(request.vector)}")
-    slots, distances = graph.search(request.vector, k, ef, allowed, n_allowed)
-    if slots is None or distances is None:
-        raise VectorError(collection.refused("the query"))
-    return _Found(slots, distances, n_candidates=len(slots))
-
-
-def _fuse(
-    collection: Collection,
-    texts: TextFields,
-    query: TextQuery,
-    request: Request,
-    near: _Found,
-    best: tuple[Slots, Floats],
-) -> _Found:
-    """Make one ranking of the candidates of both sides; ties by slot."""
-    slots, distances, scores, no_distance, no_score = merge(near.slots, near.distances, *best)
-    if request.fusion != "legacy":
-        distances[no_distance] = _distances(collection, request, slots[no_distance])
-        scores[no_score] = texts.index.scores(query, slots[no_score])
-    if request.fusion == "minmax":
-        fused = minmax(distances, scores, request.alpha)
+        raise VectorError(f"expected {collection.dim} dimensions, got {len(vector)}")
+    if way == "vector":
+        hits = by_vector(graph, vector, k, request.ef, allowed, n_allowed)
     else:
-        fused = fuse(request.fusion, distances, scores, request.alpha)
-    order = first(fused, slots, request.k)
-    found = _Found(slots[order], distances[order], fused[order], scores[order], request.fusion, None, len(slots))
-    if request.explain:
-        vector_part, text_part = sides(request.fusion, distances, scores)
-        found.parts = vector_part[order], text_part[order]
-    if request.fusion == "legacy":
-        # What a side did not find counts nothing, but it can be said.
-        found.distances = _distances(collection, request, found.slots)
-        found.text_scores = texts.index.scores(query, found.slots)
-    return found
+        assert texts is not None and query is not None
+        method = METHODS.index(way)
+        hits = by_both(graph, vector, texts.index, query, k, request.ef, allowed, n_allowed, method, request.alpha)
+    if hits is None:
+        raise VectorError(collection.refused("the query"))
+    return hits
 
 
-def _distances(collection: Collection, request: Request, slots: Slots) -> Floats:
-    assert collection.graph is not None
-    assert request.vector is not None
-    distances = collection.graph.vectors.distances(request.vector, slots)
-    assert distances is not None  # a query with NaN was refused
-    return distances
+def _way(request: Request, query: TextQuery | None) -> str:
+    """Return ``vector`` or ``text`` when only one side counts, else how the two become one."""
+    if query is None:
+        return "vector"
+    if request.vector is None:
+        return "text"
+    if request.fusion != "legacy" and request.alpha in (0, 1):
+        return "vector" if request.alpha else "text"
+    return request.fusion
 
 
 # --------------------------------------------------------------------------------------------------------- explaining
@@ -261,19 +178,16 @@ def _terms(texts: TextFields, query: TextQuery, slot: int) -> list[TermScore]:
     return sorted(found, key=lambda term: -term.score)
 
 
-def _explain(results: Ranked, found: _Found, request: Request, i: int, terms: list[list[TermScore]]) -> HitExplanation:
-    has_text = found.text_scores is not None
-    has_vector = found.fusion != "text"
+def _explain(hit: Hit, hits: Hits, i: int, request: Request, way: str, terms: list[TermScore]) -> HitExplanation:
     return HitExplanation(
-        results[i].score,
-        found.fusion,
-        {"vector": 1.0, "text": 0.0}.get(found.fusion, request.alpha),
-        float(found.distances[i]) if has_vector else None,
-        None if found.text_scores is None else float(found.text_scores[i]),
-        None if found.parts is None else float(found.parts[0][i]),
-        None if found.parts is None else float(found.parts[1][i]),
-        found.n_candidates,
-        tuple(terms[i]) if has_text else (),
+        hit.score,
+        way,
+        {"vector": 1.0, "text": 0.0}.get(way, request.alpha),
+        hit.distance,
+        hit.text_score,
+        *hits.parts(i),
+        hits.n_candidates,
+        () if hit.text_score is None else tuple(terms),
     )
 
 

@@ -127,18 +127,18 @@ class IndexReader:
         ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
         wanted = _METADATA_ONLY if include == ("metadata",) else check_include(include)
         bound = None if params is None else check_params(params)
-        ranks = filter is not None and compile_filter(filter).ranks
+        plan = None if filter is None else compile_filter(filter)
+        ranks = plan is not None and plan.ranks
         ef = ef if ef > k else k
         if query is not None and text is None and not (ranks or snippet or explain):
-            return collection.search(query, k, ef, filter, bound, wanted)
+            return collection.search(query, k, ef, plan, bound, wanted)
         if text is not None:
             check_text(text)
         elif query is None and not ranks:
             raise VectorError("expected a vector, a text, or both, got neither")
         alpha, fusion = check_fusion(alpha, fusion)
         return rank(
-            collection,
-            Request(query, text, k, ef, filter, bound, wanted, alpha, fusion, bool(snippet), bool(explain)),
+            collection, Request(query, text, k, ef, plan, bound, wanted, alpha, fusion, bool(snippet), bool(explain))
         )
 
     def search_batch(
@@ -176,7 +176,8 @@ class IndexReader:
         ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
         threads = n_cores() if n_threads is None else check_threads(n_threads)
         wanted = check_include(include)
-        return collection.search_batch(queries, k, max(ef, k), filter, check_params(params), wanted, threads)
+        plan = None if filter is None else compile_filter(filter)
+        return collection.search_batch(queries, k, max(ef, k), plan, check_params(params), wanted, threads)
 
     def get(self, id: str) -> Item | None:
         """Return an item, or None when there is none of this id."""

@@ -170,11 +170,6 @@ class Results(Found, Sequence[Hit]):
         """Scores, larger is better; float32 (n,), or float64 when they come of two sides."""
         return 0 - self.distances if self._is_product else np.reciprocal(self.distances + np.float32(1))
 
-    @property
-    def text_scores(self) -> npt.NDArray[np.float32] | None:
-        """BM25 of each hit, float32 (n,); None when the search had no text."""
-        return None
-
     @overload
     def __getitem__(self, position: int) -> Hit: ...
     @overload
@@ -201,48 +196,30 @@ class Results(Found, Sequence[Hit]):
         return f"<Results {len(self)}: {shown}{', …' if len(self) > 5 else ''}>"
 
 
-class Details(msgspec.Struct):
-    """What the hits of a search by text have beside what was found; each as long as they are, or None.
-
-    Attributes
-    ----------
-    scores : float (n,) or None
-        None: those of the distances.
-    text_scores : float32 (n,) or None
-    snippets, explanations : list or None
-    """
-
-    scores: npt.NDArray[np.floating] | None = None
-    text_scores: npt.NDArray[np.float32] | None = None
-    snippets: list[str | None] | None = None
-    explanations: list[HitExplanation] | None = None
-
-
 class Ranked(Results):
     """The hits of a search that looked at texts, or says why."""
 
-    __slots__ = ("details",)
-    details: Details
+    __slots__ = ()
 
     @property
     def scores(self) -> npt.NDArray[np.floating]:
         """See `Results`."""
-        return super().scores if self.details.scores is None else self.details.scores
-
-    @property
-    def text_scores(self) -> npt.NDArray[np.float32] | None:
-        """See `Results`."""
-        return self.details.text_scores
+        fused, text_scores = self._fused_scores(), self.text_scores
+        if fused is not None:
+            return fused
+        return super().scores if text_scores is None else text_scores
 
     def _hit(self, i: int) -> Hit:
-        found, details = super()._hit(i), self.details
+        distance, text_score, score = self._distance(i), self._text_score(i), self._fused_score(i)
+        if score is None and text_score is None:
+            score = 0 - distance if self._is_product else 1 / (1 + distance)
         return Hit(
-            found.id,
-            found.score if details.scores is None else float(details.scores[i]),
-            None if found.distance != found.distance else found.distance,  # NaN: there was no vector
-            found.metadata,
-            found.vector,
-            None if details.text_scores is None else float(details.text_scores[i]),
-            None if details.snippets is None else details.snippets[i],
-            None if details.explanations is None else details.explanations[i],
+            self.ids[i],
+            text_score if score is None else score,
+            distance,
+            self._metadata(i),
+            None if self._vectors is None else self._vectors[i],
+            text_score,
+            None if self._snippets is None else self._snippets[i],
+            None if self._explanations is None else self._explanations[i],
         )

@@ -1,0 +1,5 @@
+"""How do a distance and a text score become one score? For the module that searches."""
+
+# Turns the two sides of n candidates into their parts, in place: `nearness` is the negated distance, and either may be
+# NaN where the side did not find the candidate, for the methods that allow it. `spare` is room for n.
+cdef void make_parts(int method, double* nearness, double* text, double* spare, Py_ssize_t n) noexcept nogil
