@@ -243,6 +243,7 @@ cdef class TextIndex:
         s.threshold = 0
         s.allowed = NULL
         s.n_words = 0
+        s.errand.n = 0
         s.is_sparse = False
         for (number, term), given in weights.items():
             if not 0 <= number < len(self.fields):

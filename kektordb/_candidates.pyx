@@ -19,7 +19,7 @@ from kektordb._bm25 cimport TextIndex
 from kektordb._find cimport pool_size
 from kektordb._fusion cimport make_parts
 from kektordb._hnsw cimport Graph
-from kektordb._topk cimport Scratch as TextScratch, look_ahead, rewind, score_slots, sort_best
+from kektordb._topk cimport Errand, Scratch as TextScratch, look_ahead, rewind, score_slots, sort_best
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 from kektordb._walk cimport Core, Scratch, Space, sort_entries
 
@@ -175,12 +175,14 @@ cdef class Candidates:
     cdef double* nearness       # and the parts that come of it
     cdef double* text
     cdef double* fused
-    # what one side alone found
-    cdef Py_ssize_t n_missing
+    # some of them
+    cdef Py_ssize_t n_selected
     cdef uint32_t* places
-    cdef slot_t* missing
-    cdef uint32_t* found        # what the other side says of it: keys or scores
-    cdef uint64_t* entries      # slot << 32 | bits of a distance or a score
+    cdef slot_t* selected
+    cdef float* values
+    # room on the way
+    cdef uint32_t* found
+    cdef uint64_t* entries
     cdef void* block
 
     def __cinit__(self, Graph graph, TextIndex index, Py_ssize_t most_near, Py_ssize_t most_best):
@@ -190,7 +192,7 @@ cdef class Candidates:
         self.most_near = most_near
         self.most_best = most_best
         self.room = room - 1
-        self.block = malloc(room * (4 * sizeof(double) + 6 * sizeof(uint32_t)))
+        self.block = malloc(room * (4 * sizeof(double) + 7 * sizeof(uint32_t)))
         if self.block == NULL:
             raise MemoryError(f"no memory for {room} candidates")
         self.nearness = <double*>self.block
@@ -201,8 +203,9 @@ cdef class Candidates:
         self.distances = <float*>(self.slots + room)
         self.scores = self.distances + room
         self.places = <uint32_t*>(self.scores + room)
-        self.missing = self.places + room
-        self.found = self.missing + room
+        self.selected = self.places + room
+        self.found = self.selected + room
+        self.values = <float*>(self.found + room)
 
     def __dealloc__(self):
         free(self.block)
@@ -220,68 +223,82 @@ cdef class Candidates:
         if walk == NULL:
             self.has_no_memory = True
             return
-        self.index.find(words, allowed, n_allowed)
         # Of the nearest, so many as are wanted must be the right ones; the others are there to be compared.
-        self.graph.search_row(walk, query, self.most_near, min(k, self.most_near), ef, rows, n_allowed, self.missing,
-                              <float*>self.found, &n_near)
+        self.graph.search_row(walk, query, self.most_near, min(k, self.most_near), ef, rows, n_allowed, self.found,
+                              self.values, &n_near)
         self.is_bad = n_near < 0
         if not self.is_bad:
+            words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, n_near)
+            self.index.find(words, allowed, n_allowed)
             self.join(n_near, words)
-            if method != LEGACY:
-                self.fill_scores(words)
-                self.fill_distances(walk)
-            self.choose(hits, method, alpha)
             if method == LEGACY:
+                self.fill_distances(walk, False)
+                self.choose(hits, method, alpha)
                 self.fill_hits(hits, walk, words)
+            else:
+                self.fill_scores(words)
+                self.fill_distances(walk, True)
+                self.choose(hits, method, alpha)
         self.graph.give(walk)
 
     cdef void join(self, Py_ssize_t n_near, TextScratch* words) noexcept nogil:
-        """Make one list, in the order of slots, of the nearest in ``missing`` and ``found`` and of the best texts."""
+        """Make one list, in the order of slots, of the nearest in ``found`` and of the best texts."""
         cdef Py_ssize_t i, j, n = 0, n_best = words.found
         cdef uint64_t* near = self.entries
         cdef uint64_t* best = self.entries + n_near
         cdef uint32_t a, b
         for i in range(n_near):
-            near[i] = <uint64_t>self.missing[i] << 32 | self.found[i]
+            near[i] = self.found[i]
         for j in range(n_best):
             best[j] = <uint64_t><uint32_t>~words.heap[j] << 32 | words.heap[j] >> 32
         sort_entries(near, n_near)
         sort_entries(best, n_best)
         i = j = 0
         while i < n_near or j < n_best:
-            a = <uint32_t>(near[i] >> 32) if i < n_near else NO_SLOT
+            a = <uint32_t>near[i] if i < n_near else NO_SLOT
             b = <uint32_t>(best[j] >> 32) if j < n_best else NO_SLOT
             self.slots[n] = a if a < b else b
-            self.distances[n] = as_float(<uint32_t>near[i]) if a <= b else NAN
+            self.distances[n] = 0 if a <= b else NAN
             self.scores[n] = as_float(<uint32_t>best[j]) if b <= a else NAN
             i += a <= b
             j += b <= a
             n += 1
         self.n = n
 
-    cdef void note_missing(self, const float* values) noexcept nogil:
+    cdef void select(self, const float* values, bint is_missing) noexcept nogil:
+        """Select the candidates without a value, or those with one."""
         cdef Py_ssize_t i
-        self.n_missing = 0
+        self.n_selected = 0
         for i in range(self.n):
-            self.places[self.n_missing] = <uint32_t>i
-            self.missing[self.n_missing] = self.slots[i]
-            self.n_missing += isnan(values[i]) != 0
+            self.places[self.n_selected] = <uint32_t>i
+            self.selected[self.n_selected] = self.slots[i]
+            self.n_selected += (isnan(values[i]) != 0) == is_missing
 
     cdef void fill_scores(self, TextScratch* words) noexcept nogil:
-        cdef Py_ssize_t i
-        self.note_missing(self.scores)
-        rewind(words)
-        look_ahead(words, self.missing, self.n_missing)
-        score_slots(words, self.missing, self.n_missing, <float*>self.found)
-        for i in range(self.n_missing):
-            self.scores[self.places[i]] = as_float(self.found[i])
-
-    cdef void fill_distances(self, const Scratch* walk) noexcept nogil:
         cdef const Space* exact = &self.graph.core.exact
         cdef Py_ssize_t i
-        self.note_missing(self.distances)
-        exact.many(walk.query, exact.rows, self.missing, self.n_missing, exact.d, self.found)
-        for i in range(self.n_missing):
+        self.select(self.distances, True)
+        memcpy(self.found, self.selected, self.n_selected * sizeof(slot_t))
+        words.errand = Errand(exact.rows, exact.row_bytes, self.found, self.n_selected)
+        self.select(self.scores, True)
+        rewind(words)
+        look_ahead(words, self.selected, self.n_selected)
+        score_slots(words, self.selected, self.n_selected, self.values)
+        for i in range(self.n_selected):
+            self.scores[self.places[i]] = self.values[i]
+
+    cdef void fill_distances(self, const Scratch* walk, bint of_all) noexcept nogil:
+        """Compare the query with all candidates, or with the nearest only."""
+        cdef const Space* exact = &self.graph.core.exact
+        cdef Py_ssize_t i
+        if of_all:
+            exact.many(walk.query, exact.rows, self.slots, self.n, exact.d, self.found)
+            for i in range(self.n):
+                self.distances[i] = self.graph.vectors.distance(self.found[i])
+            return
+        self.select(self.distances, False)
+        exact.many(walk.query, exact.rows, self.selected, self.n_selected, exact.d, self.found)
+        for i in range(self.n_selected):
             self.distances[self.places[i]] = self.graph.vectors.distance(self.found[i])
 
     cdef void choose(self, Hits hits, int method, double alpha) noexcept nogil:

@@ -319,13 +319,16 @@ cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize
                  Py_ssize_t n_allowed) noexcept nogil:
     """Compare the best of `n` candidates of a walk on codes anew; leaves them sorted. Returns 0 if in doubt.
 
-    In doubt about the first `sure` of the best k: of the others some may be missed.
+    In doubt about the first `sure` of the best k: of the others some may be missed. Where these are fewer than k, and k
+    is all there are, nothing is compared.
     """
     # With few candidates the last is always near the k-th: then it is the middle that must stand out.
     cdef Py_ssize_t near = n_undecided(g, s, n, sure if ef >= 2 * sure else (ef + 1) // 2)
     cdef Py_ssize_t depth = max(2 * k, LEAST_RERANKED, near)
     cdef double key = key_of(s.pool[k - 1]), true
     cdef bint wrong = in_wrong_cluster(g, s, n)
+    if sure < k and n <= k and not g.n_zero:
+        return n >= n_allowed or (near < n and not wrong)
     rekey(&g.exact, s, s.query, depth if depth < n else n)
     true = as_code_key(g, s, key_of(s.pool[k - 1]))
     if true > key + margin(g, s, key):
@@ -344,7 +347,8 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t sure, P
                      Py_ssize_t n_allowed) noexcept nogil:
     """Find the `k` nearest allowed rows of `s.query`; leaves them at the head of `s.pool`. Returns how many.
 
-    The first `sure` are as good as those of a search for so many; k of them, unless the others are mere candidates.
+    With `sure` below k they are candidates: the nearest `sure` are among them as in a search for so many, their order
+    and their keys mean nothing, and the caller has yet to compare them.
     """
     cdef const Space* space = walked(g)
     cdef const void* query = s.code if g.coded else <void*>s.query

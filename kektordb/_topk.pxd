@@ -41,6 +41,14 @@ cdef struct Words:
     int first, stop             # its cursors
 
 
+cdef struct Errand:
+    # rows that the caller will read next: while a search computes, they are asked for
+    const char* rows
+    Py_ssize_t row_bytes
+    const slot_t* slots
+    Py_ssize_t n                # of which none is left when it is zero
+
+
 cdef struct Scratch:
     Scratch* next
     Cursor* cursors
@@ -56,6 +64,7 @@ cdef struct Scratch:
     double threshold            # scores up to it are of no use
     const word_t* allowed       # NULL: all slots
     Py_ssize_t n_words
+    Errand errand
     bint is_sparse              # few slots are allowed: ask before scoring
     double sums[WINDOW]         # of the window, zero between windows
     word_t marks[MARK_WORDS]

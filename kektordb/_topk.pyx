@@ -44,6 +44,7 @@ cdef enum:
     STEP = 8                    # postings passed at once on the way to a slot
     FEW_BLOCKS = 8              # more blocks in a window than that have the bound of the list
     WIDE = 4 * WINDOW           # blocks over more slots are decoded to see whether a window has any of them
+    LINE_BYTES = 64
     LOOKUP_BYTES = 64           # of the terms of a text, which are read as soon as a slot is found in one list
 
 # Bounds are computed in single precision, other than the scores; they must not lie below them.
@@ -235,11 +236,27 @@ cdef inline bint _has_text(const Words* words, slot_t slot) noexcept nogil:
     return <Py_ssize_t>slot < words.n_slots and words.lengths[slot] != 0
 
 
+cdef void run_errand(Errand* errand, Py_ssize_t n_turns) noexcept nogil:
+    """Ask for some of the rows, so that `n_turns` calls do for all."""
+    cdef Py_ssize_t n = (errand.n + n_turns - 1) // n_turns
+    cdef const char* row
+    cdef const char* end
+    while n > 0:
+        errand.n -= 1
+        n -= 1
+        row = errand.rows + errand.slots[errand.n] * errand.row_bytes
+        end = row + errand.row_bytes
+        while row < end:
+            prefetch(row)
+            row += LINE_BYTES
+
+
 cdef void score_slots(Scratch* s, const slot_t* slots, Py_ssize_t n, float* scores) noexcept nogil:
     """Score slots that come in ascending order, after all that were scored before."""
     cdef Py_ssize_t i, f
     cdef double score
     for i in range(n):
+        run_errand(&s.errand, n - i)
         score = 0
         for f in range(s.n_fields):
             score += _score_words(s, &s.fields[f], slots[i])
@@ -359,6 +376,7 @@ cdef void find_best(Scratch* s) noexcept nogil:
         s.order[i] = <int>i
         stop = max(stop, <uint64_t>s.cursors[i].last + 1)
     while low < stop:
+        run_errand(&s.errand, <Py_ssize_t>((stop - low + WINDOW - 1) // WINDOW))
         if s.allowed == NULL or _any_allowed(s, low >> 6):
             most = 0
             for i in range(s.n):
