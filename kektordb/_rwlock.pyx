@@ -171,7 +171,10 @@ cdef class RWLock:
     @property
     def has_writer(self):
         """Whether a writer is inside or waits for readers to leave; may be old news at once."""
-        return self.state.has_writer
+        PyThread_acquire_lock(self.state.guard, WAIT_LOCK)
+        is_here = self.state.has_writer
+        PyThread_release_lock(self.state.guard)
+        return is_here
 
     @property
     def n_writes(self):
@@ -181,7 +184,10 @@ cdef class RWLock:
     @property
     def n_waiting(self):
         """Readers that wait for a writer to leave; may be old news at once."""
-        return self.state.n_waiting
+        PyThread_acquire_lock(self.state.guard, WAIT_LOCK)
+        n = self.state.n_waiting
+        PyThread_release_lock(self.state.guard)
+        return n
 
     def acquire_read(self):
         """Wait until no writer is here or waiting, and become a reader."""
