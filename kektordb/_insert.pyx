@@ -26,12 +26,15 @@ from kektordb._walk cimport (
     entry_of,
     key_of,
     list_of,
+    load_flag,
+    load_slot,
     load_top,
     lock,
     mark,
     rekey,
     row_as_query,
     search_level,
+    set_flag,
     slot_of,
     sort_candidates,
     store_slot,
@@ -56,9 +59,9 @@ cdef void cow_copy(Core* g, Py_ssize_t chunk) noexcept nogil:
     """Keep a chunk of level 0 as it was when the view was frozen."""
     cdef Py_ssize_t size = g.width << COW_SHIFT
     lock(&g.cow_locks[chunk])
-    if not g.cow_done[chunk]:
+    if not load_flag(&g.cow_done[chunk]):
         memcpy(g.cow_shadow + chunk * size, g.links + chunk * size, size * sizeof(slot_t))
-        g.cow_done[chunk] = 1
+        set_flag(&g.cow_done[chunk])
     unlock(&g.cow_locks[chunk])
 
 
@@ -66,7 +69,7 @@ cdef inline void before_change(Core* g, slot_t slot, int level) noexcept nogil:
     cdef Py_ssize_t chunk = slot >> COW_SHIFT
     if level == 0:
         g.changed[slot] = 3
-        if chunk < g.cow_chunks and not g.cow_done[chunk]:
+        if chunk < g.cow_chunks and not load_flag(&g.cow_done[chunk]):
             cow_copy(g, chunk)
 
 
@@ -213,6 +216,7 @@ cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
     cdef const Space* space = walked(g)
     cdef const Space* linked[MAX_LEVEL + 1]
     cdef const slot_t* links
+    cdef slot_t* chosen = <slot_t*>s.pool
     if raises:
         # Rare: the graph gets a new top. Whoever else raises it waits until this one is done.
         lock(&g.top_lock)
@@ -227,11 +231,12 @@ cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
         for at in range(from_level + 1):
             links = list_of(g, slot, at)
             # The list may grow meanwhile: whoever links to this row has linked both ways already.
-            memcpy(s.pool, links, g.m * sizeof(slot_t))
             for i in range(g.m):
-                if (<slot_t*>s.pool)[i] == NO_SLOT:
+                chosen[i] = load_slot(links + i)
+            for i in range(g.m):
+                if chosen[i] == NO_SLOT:
                     break
-                link_back(g, linked[at], s, (<slot_t*>s.pool)[i], slot, at)
+                link_back(g, linked[at], s, chosen[i], slot, at)
     if raises:
         if top == EMPTY or level > top_level(top):
             store_top(&g.top, <uint64_t>level << 32 | slot)

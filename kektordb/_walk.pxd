@@ -11,10 +11,13 @@ cdef extern from *:
     #include <stdint.h>
     #if defined(__GNUC__) || defined(__clang__)
     #define kektor_prefetch(p) __builtin_prefetch((p), 0, 2)
-    #define kektor_load(p) __atomic_load_n((p), __ATOMIC_RELAXED)
+    /* What a row got before it was linked to is there for whoever follows the link. */
+    #define kektor_load(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define kektor_store(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
     #define kektor_load_top(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
     #define kektor_store_top(p, v) __atomic_store_n((p), (v), __ATOMIC_RELEASE)
+    #define kektor_load_flag(p) __atomic_load_n((p), __ATOMIC_ACQUIRE)
+    #define kektor_set_flag(p) __atomic_store_n((p), 1, __ATOMIC_RELEASE)
     #define kektor_try_lock(p) (__atomic_exchange_n((p), 1, __ATOMIC_ACQUIRE) == 0)
     #define kektor_unlock(p) __atomic_store_n((p), 0, __ATOMIC_RELEASE)
     #define kektor_first_bit(w) __builtin_ctzll(w)
@@ -25,6 +28,8 @@ cdef extern from *:
     #define kektor_store(p, v) (*(volatile uint32_t*)(p) = (v))
     #define kektor_load_top(p) (*(volatile uint64_t*)(p))
     #define kektor_store_top(p, v) (*(volatile uint64_t*)(p) = (v))
+    #define kektor_load_flag(p) (*(volatile uint8_t*)(p))
+    #define kektor_set_flag(p) (*(volatile uint8_t*)(p) = 1)
     #define kektor_try_lock(p) (_InterlockedExchange8((char*)(p), 1) == 0)
     #define kektor_unlock(p) ((void)_InterlockedExchange8((char*)(p), 0))
     static __inline int kektor_first_bit(uint64_t w) { unsigned long i; _BitScanForward64(&i, w); return (int)i; }
@@ -47,6 +52,8 @@ cdef extern from *:
     void store_slot "kektor_store"(slot_t* address, slot_t value) noexcept nogil
     void store_top "kektor_store_top"(uint64_t* address, uint64_t value) noexcept nogil
     uint64_t load_top "kektor_load_top"(const uint64_t* address) noexcept nogil
+    bint load_flag "kektor_load_flag"(const uint8_t* address) noexcept nogil
+    void set_flag "kektor_set_flag"(uint8_t* address) noexcept nogil
     void lock "kektor_lock"(uint8_t* address) noexcept nogil
     void unlock "kektor_unlock"(uint8_t* address) noexcept nogil
     int first_bit "kektor_first_bit"(uint64_t word) noexcept nogil
