@@ -67,7 +67,7 @@ class BuildExt(build_ext):
             if SANITIZE:
                 flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
                 extension.extra_link_args.append(f"-fsanitize={SANITIZE}")
-            if stem == "_hnsw":
+            if stem in ("_hnsw", "_heal"):
                 flags += openmp
                 extension.extra_link_args += openmp
             extension.extra_compile_args = flags

@@ -4,6 +4,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uint8_t, uint32_t
 
 from kektordb._bitmap cimport Bitmap
+from kektordb._textfield cimport TextField
 from kektordb._topk cimport Scratch
 
 
@@ -23,3 +24,5 @@ cdef class TextIndex:
     cdef Scratch* open(self, object query, Py_ssize_t k) except NULL
     # Leaves the best of the allowed texts (None: all) in ``s.heap``, in no order. `n_allowed` counts with `allowed` only.
     cdef void find(self, Scratch* s, Bitmap allowed, Py_ssize_t n_allowed) noexcept nogil
+    cdef int _read_texts(self, TextField field, const uint32_t[::1] slots, const long long[::1] starts,
+                         uint32_t[::1] terms, uint32_t[::1] counts) except -1

@@ -471,6 +471,73 @@ cdef class TextIndex:
             found.append(term)
         return found
 
+    def texts(self, Py_ssize_t field, const uint32_t[::1] slots):
+        """Return the texts of slots, as `add` takes them, one after the other.
+
+        Parameters
+        ----------
+        field : int
+            Below `n_fields`.
+        slots : uint32 (n,)
+            Ascending.
+
+        Returns
+        -------
+        starts : int64 (n + 1,)
+            Where the terms of each text start, and where the last ones stop.
+        terms, counts : uint32 (starts[n],)
+        lengths : int64 (n,)
+            -1 for a slot without a text.
+        """
+        cdef TextField target = self.fields[field]
+        cdef Py_ssize_t i, n = 0
+        starts, lengths = np.zeros(slots.shape[0] + 1, np.int64), np.full(slots.shape[0], -1, np.int64)
+        cdef long long[::1] starts_view = starts
+        cdef long long[::1] lengths_view = lengths
+        with nogil:
+            for i in range(slots.shape[0]):
+                starts_view[i] = n
+                if target.has(slots[i]):
+                    n += _count_terms(target, slots[i])
+                    lengths_view[i] = <long long>length_of(target.lengths, slots[i])
+            starts_view[slots.shape[0]] = n
+        # One more than there are: an address is taken of the first.
+        terms, counts = np.empty(n + 1, np.uint32), np.empty(n + 1, np.uint32)
+        self._read_texts(target, slots, starts_view, terms, counts)
+        return starts, terms[:n], counts[:n], lengths
+
+    cdef int _read_texts(self, TextField field, const uint32_t[::1] slots, const long long[::1] starts,
+                         uint32_t[::1] terms, uint32_t[::1] counts) except -1:
+        """Read the terms of texts from the forward lists, and how often they come from the inverted lists."""
+        cdef Py_ssize_t i, j, n = starts[slots.shape[0]]
+        # term << 32 | place: by term, and for each by slot, so that each list is read once.
+        order = np.empty(n + 1, np.uint64)
+        owner = np.empty(n + 1, np.uint32)
+        cdef uint64_t[::1] order_view = order
+        cdef uint32_t[::1] owner_view = owner
+        cdef Scratch* s
+        cdef Cursor* c
+        with nogil:
+            for i in range(slots.shape[0]):
+                if starts[i + 1] > starts[i]:
+                    _read_terms(field, slots[i], &terms[starts[i]])
+                for j in range(starts[i], starts[i + 1]):
+                    order_view[j] = <uint64_t>terms[j] << 32 | <uint64_t>j
+                    owner_view[j] = slots[i]
+        order[:n].sort()
+        s = self.take(1, 1)
+        if s == NULL:
+            raise MemoryError("no memory to read texts")
+        with nogil:
+            c = &s.cursors[0]
+            for i in range(n):
+                j = <Py_ssize_t><uint32_t>order_view[i]
+                if i == 0 or order_view[i] >> 32 != order_view[i - 1] >> 32:
+                    open_cursor(c, field.cells[terms[j]], field.lengths, 1, 1, 1)
+                counts[j] = count_of(c, owner_view[j])
+        self.give(s)
+        return 0
+
     @property
     def n_fields(self):
         """Fields that exist."""
@@ -545,6 +612,28 @@ cdef void _mark(cell_t cell, const uint32_t* lengths, word_t* rows, Py_ssize_t n
         for i in range(n):
             if tfs[i] and lengths[slots[i]] and slots[i] < n_bits:
                 bitmap_set(rows, slots[i])
+
+
+cdef Py_ssize_t _count_terms(TextField field, slot_t slot) noexcept nogil:
+    cdef size_t n_bytes = 0
+    cdef const char* at = field.terms.get(slot, &n_bytes)
+    cdef const char* stop = at + n_bytes
+    cdef Py_ssize_t n = 0
+    while at < stop:
+        n += not at[0] & 0x80  # the last byte of a varint
+        at += 1
+    return n
+
+
+cdef void _read_terms(TextField field, slot_t slot, uint32_t* terms) noexcept nogil:
+    cdef size_t n_bytes = 0
+    cdef const char* at = field.terms.get(slot, &n_bytes)
+    cdef const char* stop = at + n_bytes
+    cdef uint32_t term = NO_SLOT
+    while at < stop:
+        at = next_term(at, &term)
+        terms[0] = term
+        terms += 1
 
 
 cdef tuple _results(Scratch* s):

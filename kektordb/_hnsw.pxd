@@ -19,6 +19,7 @@ cdef class Graph:
     cdef Py_ssize_t n_whole     # rows whose lists a snapshot holds as one section
     cdef Py_ssize_t n_frozen    # rows of the frozen view, when it holds them so; -1 when it holds changes
     cdef Py_ssize_t n_upper
+    cdef uint64_t n_drawn       # levels drawn so far: a slot that is used again draws another one
     cdef Scratch* free
     cdef uint8_t free_lock
     cdef int point(self) except -1

@@ -161,8 +161,8 @@ cdef class Graph:
         cdef double factor = 1 / log(self.core.m)
         if n > MAX_ROWS:
             raise MemoryError(f"an index holds at most {MAX_ROWS} rows")
-        for i in range(self.core.n, n):
-            lists += draw_level(self.seed, i, factor)
+        for i in range(n_more):
+            lists += draw_level(self.seed, self.n_drawn + i, factor)
         self.vectors.reserve(n)
         if self.codes is not None:
             self.codes.reserve(n)
@@ -211,7 +211,7 @@ cdef class Graph:
         cdef int level
         self.vectors.put(first, rows)
         for i in range(first, first + n):
-            level = draw_level(self.seed, i, factor)
+            level = draw_level(self.seed, self.n_drawn + (i - first), factor)
             self.core.levels[i] = level
             self.core.upper_at[i] = self.n_upper
             if level:
@@ -219,6 +219,7 @@ cdef class Graph:
             self.n_upper += level
         memset(self.core.links + first * self.core.width, 0xFF, n * self.core.width * sizeof(slot_t))
         memset(self.core.changed + first, 3, n)
+        self.n_drawn += n
         if self.codes is not None:
             self.codes.append(first + n)
             self.point()
@@ -408,7 +409,13 @@ cdef class Graph:
     def meta(self):
         """Return what is not in a section: rows, upper lists, entry point and top level."""
         codes = None if self.codes is None else self.codes.meta()
-        return {"n": self.core.n, "n_upper": self.n_upper, "top": self.core.top, "codes": codes}
+        return {
+            "n": self.core.n,
+            "n_upper": self.n_upper,
+            "n_drawn": self.n_drawn,
+            "top": self.core.top,
+            "codes": codes,
+        }
 
     def freeze(self, bint whole=True):
         """Freeze a view: list its sections. They stay as they are now until `thaw`, while rows are added.
@@ -516,6 +523,7 @@ cdef class Graph:
         load_region(reader, "graph/levels", self.levels, n)
         self.core.n = n
         self.core.top = meta["top"]
+        self.n_drawn = meta.get("n_drawn", n)
         self.point()
         self._load_changed(reader)
         fault = self.fault()

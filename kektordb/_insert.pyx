@@ -143,16 +143,17 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
 
 
 cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t new, int level) noexcept nogil:
-    """Add `new` to the list of `slot`; a full list is chosen anew among its members and `new`."""
+    """Add `new` to the list of `slot`, unless it is there; a full list is chosen anew among its members and `new`."""
     cdef Py_ssize_t i, n = 0, most = g.m if level else g.m0
     cdef slot_t* links = <slot_t*>list_of(g, slot, level)
     cdef uint8_t* stripe = &g.locks[slot % N_LOCKS]
     lock(stripe)
-    while n < most and links[n] != NO_SLOT:
+    while n < most and links[n] != NO_SLOT and links[n] != new:
         n += 1
     if n < most:
-        before_change(g, slot, level)
-        store_slot(links + n, new)
+        if links[n] != new:
+            before_change(g, slot, level)
+            store_slot(links + n, new)
     else:
         memcpy(s.work, links, n * sizeof(slot_t))
         s.work[n] = new

@@ -93,7 +93,8 @@ cdef class Region:
 
     def __dealloc__(self):
         if self.data != NULL:
-            region_free(self.data, self.size)
+            with nogil:  # the system takes back a large one page by page
+                region_free(self.data, self.size)
 
     cdef int grow(self, size_t n_bytes) except -1:
         """Make room for `n_bytes` in all; new bytes are zero. Nobody may read the region meanwhile."""

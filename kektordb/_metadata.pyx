@@ -294,6 +294,21 @@ cdef class MetadataStore:
         cdef const char* data = self.rows.get(slot, &n)
         return {} if data == NULL else self._decode(data, n)
 
+    def encoded(self, const uint32_t[::1] slots):
+        """Return the metadata of these slots as `put_many` takes it: what `encode_metadata` returned for each."""
+        cdef Py_ssize_t i
+        cdef size_t n = 0
+        cdef const char* data
+        cdef list found = []
+        for i in range(slots.shape[0]):
+            data = self.rows.get(slots[i], &n)
+            found.append(b"" if data == NULL else _encode(self._decode(data, n)))
+        return found
+
+    def give_up(self):
+        """Forget all rows, and give back their memory; `decode` goes on."""
+        self.rows = Blobs()
+
     def raw(self, uint32_t slot):
         """Return a copy of the row for a later `decode`; b"" when there is none."""
         cdef size_t n = 0

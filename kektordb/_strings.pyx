@@ -50,6 +50,7 @@ cdef enum:
     FIRST_TAG = 2
     MAX_VARINT = 5
     MIN_PLACES = 16
+    MANY_BYTES = 1 << 20
     WASTE_MIN = 1 << 20  # below it a compaction frees too little to be worth a copy
 
 cdef uint64_t ABSENT = 0xFFFFFFFFFFFFFFFFu
@@ -68,7 +69,11 @@ cdef class Arena:
     """Own the bytes; views of frozen states keep it alive after its `Blobs` moved on."""
 
     def __dealloc__(self):
-        free_block(self.data, self.capacity)
+        if self.capacity >= MANY_BYTES:
+            with nogil:  # the system takes back a large one page by page
+                free_block(self.data, self.capacity)
+        else:
+            free_block(self.data, self.capacity)
         self.data = NULL
 
     cdef int grow(self, size_t needed) except -1:

@@ -77,9 +77,10 @@ cdef class TextField:
 
     def __dealloc__(self):
         cdef Py_ssize_t i
-        for i in range(self.n_terms):
-            free_list(list_in(self.cells[i]))
-            self.cells[i] = 0
+        with nogil:  # of many terms it takes a while
+            for i in range(self.n_terms):
+                free_list(list_in(self.cells[i]))
+                self.cells[i] = 0
 
     cdef bint has(self, Py_ssize_t slot) noexcept nogil:
         return slot < self.n_slots and self.lengths[slot] != 0

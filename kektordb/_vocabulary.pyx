@@ -84,6 +84,10 @@ cdef class Vocabulary:
         """Return the number of a term, -1 when it is unknown."""
         return self.terms.find_str(term)
 
+    def add(self, str term):
+        """Return the number of a term, which is new perhaps: the writer's, as `count` is."""
+        return self._number(term)
+
     def count(self, str text):
         """Count the terms of `text`; new ones get numbers.
 

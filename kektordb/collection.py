@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from kektordb._search import Searchable
 from kektordb._strings import StringMap, utf8_size
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot
-from kektordb.operations import DeleteItems, IndexConfig, PutItems, PutMetadata
+from kektordb.operations import DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
 from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
 from kektordb.results import Item
@@ -65,6 +66,9 @@ class Collection(Searchable):
         self.texts = TextFields(config, self.metadata) if config.text_language else None
         self.alive = Bitmap(0)
         self.n_alive = 0
+        # While a vacuum copies what there is, what comes in meanwhile is noted for it.
+        self.journal: deque[Operation] | None = None
+        self.refined_to = 0  # the slot with which the next refinement begins
         self._filtered = MatchCache()
         self.graph = None
         # Has the memory for the first rows of an index without dimension; a write that is refused decides none.
@@ -135,6 +139,7 @@ class Collection(Searchable):
 
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
+        self._note(operation)
         vectors, ids, metadata, replace = operation.vectors, operation.ids, operation.metadata, operation.replace
         total = len(ids)
         self._train(vectors)
@@ -213,6 +218,7 @@ class Collection(Searchable):
 
     def delete(self, operation: DeleteItems) -> None:
         """Apply a `DeleteItems`; an id that is not there is passed over."""
+        self._note(operation)
         with self.lock.write:
             for id in operation.ids:
                 self._bury(id)
@@ -220,6 +226,7 @@ class Collection(Searchable):
 
     def put_metadata(self, operation: PutMetadata) -> None:
         """Apply a `PutMetadata`."""
+        self._note(operation)
         metadata = decode_metadata(operation.metadata)
         # Only writers change what is read here, and there is one at a time.
         slot = self.ids.find_str(operation.id)
@@ -235,6 +242,26 @@ class Collection(Searchable):
             self.metadata.compact_if_wasteful()
             if self.texts is not None and changes is not None:
                 self.texts.replace(slot, changes)
+
+    def _note(self, operation: Operation) -> None:
+        if self.journal is not None:
+            self.journal.append(operation)
+
+    def adopt(self, fresh: Collection) -> tuple[object, ...]:
+        """Hold what `fresh` holds instead; the commit lock is held, and there is no frozen view.
+
+        Returns
+        -------
+        tuple
+            What was held before. Freeing it takes a while, and no search need wait for that.
+        """
+        with self.lock.write:
+            old = (self.graph, self.ids, self.metadata, self.columns, self.texts, self.alive, self._reserved)
+            self.graph, self.ids, self.metadata, self.columns = fresh.graph, fresh.ids, fresh.metadata, fresh.columns
+            self.texts, self.alive, self.n_alive = fresh.texts, fresh.alive, fresh.n_alive
+            self._reserved, self._n_reserved = fresh._reserved, fresh._n_reserved
+            self._filtered, self.journal, self.refined_to = MatchCache(), None, 0
+        return old
 
     # ------------------------------------------------------------------------------------------------------ reading
 

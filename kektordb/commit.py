@@ -85,6 +85,14 @@ class Exclusive:
         self._holder = None
         self._lock.release()
 
+    def enter_within(self, seconds: float) -> bool:
+        """Take the lock unless that takes longer; return whether it was taken."""
+        self.refuse_holder()
+        if not self._lock.acquire(timeout=seconds):
+            return False
+        self._holder = _get_ident()
+        return True
+
     def refuse_holder(self) -> None:
         """Raise ConfigError when the calling thread holds the lock."""
         if self._holder == _get_ident():

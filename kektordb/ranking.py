@@ -83,6 +83,8 @@ def rank(collection: Collection, request: Request) -> Ranked:
             '"simple" for no language'
         )
     with collection.lock.read:
+        # A vacuum may have put others in their places since.
+        texts, metadata = collection.texts, collection.metadata
         if collection.graph is None:
             return collection.gather(Ranked, None, request.wanted)
         allowed, n_allowed = collection.allowed(request.plan, request.params)
@@ -95,11 +97,11 @@ def rank(collection: Collection, request: Request) -> Ranked:
             return results
         slots = [hits.slot(i) for i in range(len(hits))]
         terms = [[] if texts is None else _terms(texts, query or [], slot) for slot in slots]
-        raw = [collection.metadata.raw(slot) for slot in slots] if request.snippet else []
+        raw = [metadata.raw(slot) for slot in slots] if request.snippet else []
     if request.explain:
         results._explanations = [_explain(hit, hits, i, request, way, terms[i]) for i, hit in enumerate(results)]
     if request.snippet and texts is not None:
-        texts_of = [texts.texts_of(collection.metadata.decode(one)) for one in raw]
+        texts_of = [texts.texts_of(metadata.decode(one)) for one in raw]
         results._snippets = [_snippet(texts, *pair) for pair in zip(texts_of, terms, strict=True)]
     return results
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -26,6 +26,9 @@ from kektordb.errors import CorruptSnapshot
 from kektordb.operations import IndexConfig
 from kektordb.text.analyzer import Analyzer
 from kektordb.types import Section, SectionReader
+
+if TYPE_CHECKING:
+    from kektordb._bm25 import Texts
 
 __all__ = ["MAX_FIELDS", "Counted", "TextFields", "TextQuery"]
 
@@ -107,6 +110,40 @@ class TextFields:
         """Add the texts of a slot; the write lock is held, as for the methods below."""
         for number, terms, counts, length in counted:
             self.index.add(number, slot, terms, counts, length)
+
+    def texts_at(self, slots: npt.NDArray[np.uint32]) -> list[tuple[str, Texts]]:
+        """Return the texts of slots, ascending ones, by field; the read lock is held."""
+        numbers = range(min(len(self.names), self.index.n_fields))
+        return [(self.names[number], self.index.texts(number, slots)) for number in numbers]
+
+    def add_copies(self, first: int, copies: list[tuple[str, Texts]], of: TextFields, known: dict[int, int]) -> None:
+        """Add texts that `of.texts_at` returned, to the slots from `first` on, without analysing them.
+
+        Parameters
+        ----------
+        known : dict of int to int
+            Our numbers by those of `of`, for the terms that came so far; it grows.
+        """
+        for name, (starts, terms, counts, lengths) in copies:
+            slots = np.flatnonzero(lengths >= 0)
+            if not len(slots):
+                continue
+            number = self._number(name)
+            different, places = np.unique(terms, return_inverse=True)
+            ours = np.array([self._own(term, of, known) for term in different.tolist()], dtype=np.int64)[places]
+            # Terms ascend within a text; ours may stand in another order.
+            order = np.argsort(np.repeat(np.arange(len(lengths)) << 32, np.diff(starts)) | ours)
+            ours, counts = ours[order].astype(np.uint32), counts[order]
+            for slot in slots.tolist():
+                part = slice(starts[slot], starts[slot + 1])
+                self.index.add(number, first + slot, ours[part], counts[part], int(lengths[slot]))
+
+    def _own(self, term: int, of: TextFields, known: dict[int, int]) -> int:
+        """Return our number of a term of others."""
+        number = known.get(term)
+        if number is None:
+            number = known[term] = self.vocabulary.add(of.term(term))
+        return number
 
     def remove(self, slot: int) -> None:
         """Remove the texts of a slot."""
