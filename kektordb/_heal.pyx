@@ -44,8 +44,9 @@ from kektordb._walk cimport (
 import numpy as np
 
 cdef enum:
-    CANDIDATES = 16             # for the list of a row that lost neighbours, at most, times its length
+    CANDIDATES = 12             # for the list of a row that lost neighbours, at most, times its length
     ENOUGH = 3                  # candidates, times the length of a list, from which on the dead of the dead are left alone
+    KEPT = 3                    # of these, that are compared exactly, times the length
     MOST_DEAD = 128             # rows that are followed for one list
     CHANGED = 1                 # the list of a row is not what it was,
     POOR = 2                    # and there were few candidates
@@ -213,7 +214,7 @@ cdef struct Route:
 
 cdef Py_ssize_t gather(const Route* r, Scratch* s, slot_t slot, int level, bint* has_lost) noexcept nogil:
     """Collect, as entries without keys, the living neighbours of a row and those that its dead ones lead to."""
-    cdef Py_ssize_t j, n = 0, n_dead = 0, at = 0, direct
+    cdef Py_ssize_t j, n = 0, n_dead = 0, at = 0, direct, n_direct = 0, living = 0
     cdef Py_ssize_t most = r.old.m if level else r.old.m0
     cdef slot_t other
     cdef const slot_t* links = list_of(r.old, r.source[slot], level)
@@ -237,11 +238,16 @@ cdef Py_ssize_t gather(const Route* r, Scratch* s, slot_t slot, int level, bint*
                 n += 1
         if direct < 0:
             direct = n_dead
-        if at == n_dead or (at >= direct and n >= ENOUGH * most):
+            n_direct = n
+        if at < direct or (at < n_dead and n < ENOUGH * most):
+            links = list_of(r.old, s.work[at], level)
+            at += 1
+        elif n_dead > 0 and living < n_direct:
+            links = list_of(r.old, r.source[slot_of(s.pool[living])], level)
+            living += 1
+        else:
             has_lost[0] = n_dead > 0
             return n
-        links = list_of(r.old, s.work[at], level)
-        at += 1
 
 
 cdef int heal_row(const Route* r, Scratch* s, slot_t slot) noexcept nogil:
@@ -257,6 +263,10 @@ cdef int heal_row(const Route* r, Scratch* s, slot_t slot) noexcept nogil:
             found |= CHANGED
             if level == 0 and n < g.m:
                 found |= POOR
+            if g.coded and n > KEPT * most:
+                # The near ones by their codes; all that matters among them is true.
+                rekey(&g.codes, s, row_as_query(g, &g.codes, slot, s.query), n)
+                n = KEPT * most
             rekey(&g.exact, s, row_as_query(g, &g.exact, slot, s.query), n)
             n = choose_neighbours(g, &g.exact, s, s.pool, n, most, slot)
         else:
