@@ -47,6 +47,7 @@ cdef enum:
     CANDIDATES = 12             # for the list of a row that lost neighbours, at most, times its length
     ENOUGH = 3                  # candidates, times the length of a list, from which on the dead of the dead are left alone
     KEPT = 3                    # of these, that are compared exactly, times the length
+    MANY_LOST = 4               # one in so many neighbours is dead: then those of the living are candidates as well
     MOST_DEAD = 128             # rows that are followed for one list
     CHANGED = 1                 # the list of a row is not what it was,
     POOR = 2                    # and there were few candidates
@@ -242,7 +243,7 @@ cdef Py_ssize_t gather(const Route* r, Scratch* s, slot_t slot, int level, bint*
         if at < direct or (at < n_dead and n < ENOUGH * most):
             links = list_of(r.old, s.work[at], level)
             at += 1
-        elif n_dead > 0 and living < n_direct:
+        elif direct * MANY_LOST >= n_direct and living < n_direct and direct > 0:
             links = list_of(r.old, r.source[slot_of(s.pool[living])], level)
             living += 1
         else:
