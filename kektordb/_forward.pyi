@@ -4,8 +4,6 @@ from typing import final
 
 from kektordb.types import Section, SectionReader
 
-__pyx_capi__: dict[str, object]
-
 @final
 class Forward:
     @property

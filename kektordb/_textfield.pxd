@@ -37,3 +37,4 @@ cdef class TextField:
     cdef bint check(self) noexcept nogil
     cdef bint check_terms(self, uint32_t* seen)
     cdef int strike_deleted(self) except -1
+
