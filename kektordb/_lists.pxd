@@ -88,15 +88,6 @@ cdef inline uint32_t n_tail_of(const List* l) noexcept nogil:
     return l.n if l.index == NULL else l.n - l.index.n_sealed
 
 
-cdef inline slot_t last_before(const List* l, uint32_t block) noexcept nogil:
-    """Return the last slot before a block, or before the tail: ``block`` is the number of blocks then."""
-    return NO_SLOT if block == 0 else blocks_of(l)[block - 1].last
-
-
-cdef inline uint32_t packed_bytes(uint32_t n, uint32_t slot_bits, uint32_t tf_bits) noexcept nogil:
-    return (n * slot_bits + 7) // 8 + (n * tf_bits + 7) // 8
-
-
 cdef inline float length_of(const uint32_t* lengths, slot_t slot) noexcept nogil:
     cdef uint32_t bits = lengths[slot] ^ ABSENT_BITS
     cdef float length
@@ -118,4 +109,5 @@ cdef uint32_t decode_tail(const List* l, slot_t* slots, uint32_t* tfs) noexcept 
 cdef uint32_t impact_of(const slot_t* slots, const uint32_t* tfs, uint32_t n, const uint32_t* lengths) noexcept nogil
 cdef float impact_score(uint32_t impact, float at_zero, float per_word) noexcept nogil
 cdef List* alloc_list(uint32_t used, uint32_t n_blocks) noexcept nogil
-cdef bint encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cell_t* cell) noexcept nogil
+cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil
+cdef bint is_cell_sound(cell_t cell, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil

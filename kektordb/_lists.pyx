@@ -127,6 +127,10 @@ cdef inline uint32_t _width(uint32_t value) noexcept nogil:
     return bits
 
 
+cdef inline uint32_t _packed_bytes(uint32_t n, uint32_t slot_bits, uint32_t tf_bits) noexcept nogil:
+    return (n * slot_bits + 7) // 8 + (n * tf_bits + 7) // 8
+
+
 cdef inline uint64_t _load(const uint8_t* data) noexcept nogil:
     cdef uint64_t word
     memcpy(&word, data, 8)
@@ -190,6 +194,11 @@ cdef void decode_block(const uint8_t* data, const Sealed* block, slot_t before, 
         slots[i] = before
 
 
+cdef inline slot_t _before(const List* l, uint32_t block) noexcept nogil:
+    """Return the last slot before a block, or before the tail: ``block`` is the number of blocks then."""
+    return NO_SLOT if block == 0 else blocks_of(l)[block - 1].last
+
+
 cdef inline uint32_t _varint_bytes(uint64_t value) noexcept nogil:
     cdef uint32_t n = 1
     while value >= 0x80:
@@ -229,7 +238,7 @@ cdef inline uint8_t* _write_posting(uint8_t* out, slot_t slot, slot_t before, ui
 cdef uint32_t decode_tail(const List* l, slot_t* slots, uint32_t* tfs) noexcept nogil:
     """Decode what is not sealed, return how many postings that is."""
     cdef uint32_t i, n = n_tail_of(l)
-    cdef slot_t before = last_before(l, n_blocks_of(l))
+    cdef slot_t before = _before(l, n_blocks_of(l))
     cdef const uint8_t* at = bytes_of(l) + (0 if l.index == NULL else l.index.tail_at)
     cdef uint64_t code = 0
     for i in range(n):
@@ -248,7 +257,7 @@ cdef void _write_tail(List* l, const slot_t* slots, const uint32_t* tfs, uint32_
     """Replace the tail by `n` postings, for which there is room; the number of postings is the caller's to set."""
     cdef uint8_t* data = bytes_of(l)
     cdef uint8_t* at = data + (0 if l.index == NULL else l.index.tail_at)
-    cdef slot_t before = last_before(l, n_blocks_of(l))
+    cdef slot_t before = _before(l, n_blocks_of(l))
     cdef uint32_t i
     for i in range(n):
         at = _write_posting(at, slots[i], before, tfs[i])
@@ -280,7 +289,7 @@ cdef uint32_t decode_cell(cell_t cell, slot_t* slots, uint32_t* tfs) noexcept no
     return n
 
 
-cdef bint encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cell_t* cell) noexcept nogil:
+cdef bint _encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cell_t* cell) noexcept nogil:
     """Make a cell of some postings; 0 when they are too many."""
     cdef uint8_t[2 * MAX_VARINT + FEW] data
     cdef uint8_t* at = data
@@ -412,7 +421,7 @@ cdef int make_room(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengt
         needed = l.used + _varint_bytes(_gap_code(slot, l.last if l.n else <slot_t>NO_SLOT, tf))
         if tf != 1:
             needed += _varint_bytes(tf)
-    elif l.index != NULL and slot <= last_before(l, l.index.n_blocks):
+    elif l.index != NULL and slot <= _before(l, l.index.n_blocks):
         needed = l.used + MAX_PACKED
         if _grow_index(l) < 0:
             return -1
@@ -428,7 +437,7 @@ cdef bint _put_in_cell(cell_t* cell, slot_t slot, uint32_t tf) noexcept nogil:
     cdef uint32_t[FEW + 1] tfs
     cdef uint32_t n = decode_cell(cell[0], slots, tfs)
     n = _insert(slots, tfs, n, slot, tf)
-    return encode_cell(slots, tfs, n, cell)
+    return _encode_cell(slots, tfs, n, cell)
 
 
 cdef int _seal(cell_t* cell, const uint32_t* lengths) noexcept nogil:
@@ -448,7 +457,7 @@ cdef int _append_block(cell_t* cell, const slot_t* slots, const uint32_t* tfs, u
     cdef uint32_t n_bytes
     if _grow_index(l) < 0:
         return -1
-    n_bytes = _encode_block(slots, tfs, n, last_before(l, l.index.n_blocks), lengths, packed, &block)
+    n_bytes = _encode_block(slots, tfs, n, _before(l, l.index.n_blocks), lengths, packed, &block)
     if _grow(cell, <size_t>l.index.tail_at + n_bytes + SLACK) < 0:
         if l.index.n_blocks == 0:
             free(l.index)
@@ -482,7 +491,7 @@ cdef void put(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) n
         l.used = <uint32_t>(_write_posting(data + l.used, slot, l.last if l.n else <slot_t>NO_SLOT, tf) - data)
         l.last = slot
         l.n += 1
-    elif l.index != NULL and slot <= last_before(l, l.index.n_blocks):
+    elif l.index != NULL and slot <= _before(l, l.index.n_blocks):
         _put_in_block(l, slot, tf, lengths)
     else:
         _write_tail(l, slots, tfs, _insert(slots, tfs, decode_tail(l, slots, tfs), slot, tf))
@@ -525,8 +534,8 @@ cdef void _put_in_block(List* l, slot_t slot, uint32_t tf, const uint32_t* lengt
     cdef uint32_t at = _find_block(l, slot)
     cdef Sealed* blocks = blocks_of(l)
     cdef uint32_t n_old = blocks[at].n
-    cdef uint32_t old_bytes = packed_bytes(n_old, blocks[at].slot_bits, blocks[at].tf_bits)
-    cdef slot_t before = last_before(l, at)
+    cdef uint32_t old_bytes = _packed_bytes(n_old, blocks[at].slot_bits, blocks[at].tf_bits)
+    cdef slot_t before = _before(l, at)
     cdef uint32_t n, half, n_bytes, start, i
     cdef uint8_t* data = bytes_of(l)
     decode_block(data, &blocks[at], before, slots, tfs)
@@ -556,17 +565,14 @@ cdef uint32_t forget(cell_t* cell, slot_t slot) noexcept nogil:
     """Take the posting of a text away; return how many of deleted texts there are now. Needs no memory."""
     cdef slot_t[FEW + 1] slots
     cdef uint32_t[FEW + 1] tfs
-    cdef uint32_t i, kept = 0
+    cdef uint32_t n
     if cell[0] and not cell[0] & 1:
         list_in(cell[0]).df -= 1
         strike(cell, slot)
         return n_of(cell[0]) - df_of(cell[0])
-    for i in range(decode_cell(cell[0], slots, tfs)):
-        slots[kept] = slots[i]
-        tfs[kept] = tfs[i]
-        kept += slots[i] != slot
+    n = decode_cell(cell[0], slots, tfs)
     # Two gaps that become one take no more bytes than both.
-    encode_cell(slots, tfs, kept, cell)
+    _encode_cell(slots, tfs, _without(slots, tfs, n, slot), cell)
     return 0
 
 
@@ -574,67 +580,50 @@ cdef void strike(cell_t* cell, slot_t slot) noexcept nogil:
     """Take a posting that is counted no longer away, if it is in the list still; needs no memory."""
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
+    cdef uint32_t n, kept
     cdef cell_t few = 0
     cdef List* l = list_in(cell[0])
     if l == NULL or l.n == 0 or slot > l.last:
         return
-    if l.index != NULL and slot <= last_before(l, l.index.n_blocks):
+    if l.index != NULL and slot <= _before(l, l.index.n_blocks):
         _strike_in_block(l, _find_block(l, slot), slot)
         return
-    _strike_in_tail(l, slot)
-    if l.index == NULL and l.n <= FEW and encode_cell(slots, tfs, decode_tail(l, slots, tfs), &few):
+    n = decode_tail(l, slots, tfs)
+    kept = _without(slots, tfs, n, slot)
+    if l.index == NULL and _encode_cell(slots, tfs, kept, &few):
         free_list(l)
         cell[0] = few
-
-
-cdef void _strike_in_tail(List* l, slot_t slot) noexcept nogil:
-    """Join the gaps before and after a posting: they take no more bytes than both."""
-    cdef uint8_t* data = bytes_of(l)
-    cdef uint8_t* start = data + (0 if l.index == NULL else l.index.tail_at)
-    cdef const uint8_t* at = start
-    cdef slot_t before = last_before(l, n_blocks_of(l))
-    cdef slot_t found = before
-    cdef uint64_t code = 0, count = 0
-    cdef const uint8_t* end = data + l.used
-    while at < end:
-        start = <uint8_t*>at
-        at = _read_varint(at, &code)
-        found = before + <uint32_t>(code >> 1) + 1
-        if not code & 1:
-            at = _read_varint(at, &count)
-        if found >= slot:
-            break
-        before = found
-    if found != slot:
         return
-    if at == end:
-        l.last = before
-    else:
-        at = _read_varint(at, &code)
-        found += <uint32_t>(code >> 1) + 1
-        start = _write_varint(start, <uint64_t><uint32_t>(found - before - 1) << 1 | (code & 1))
-        memmove(start, at, <size_t>(end - at))
-        start += end - at
-    l.used = <uint32_t>(start - data)
-    l.n -= 1
+    _write_tail(l, slots, tfs, kept)
+    l.n -= n - kept
+    l.last = slots[kept - 1] if kept else _before(l, n_blocks_of(l))
 
 
-cdef void _strike_in_block(List* l, uint32_t number, slot_t slot) noexcept nogil:
+cdef inline uint32_t _without(slot_t* slots, uint32_t* tfs, uint32_t n, slot_t slot) noexcept nogil:
+    """Take one slot out of postings; return how many there are then."""
+    cdef uint32_t i, kept = 0
+    for i in range(n):
+        slots[kept] = slots[i]
+        tfs[kept] = tfs[i]
+        kept += slots[i] != slot
+    return kept
+
+
+cdef void _strike_in_block(List* l, uint32_t at, slot_t slot) noexcept nogil:
     """Set the count of a posting to zero, which takes no more bits."""
-    cdef const Sealed* block = &blocks_of(l)[number]
+    cdef const Sealed* block = &blocks_of(l)[at]
     cdef uint8_t* gaps = bytes_of(l) + block.at
     cdef uint8_t* tfs = gaps + (<uint32_t>block.n * block.slot_bits + 7) // 8
-    cdef uint32_t mask = <uint32_t>((<uint64_t>1 << block.slot_bits) - 1)
-    cdef slot_t found = last_before(l, number)
-    cdef uint32_t at, i = 0
+    cdef slot_t values[ROOM]
+    cdef slot_t found = _before(l, at)
+    cdef uint32_t i, bit
+    _unpack(gaps, block.n, block.slot_bits, values)
     for i in range(block.n):
-        at = i * block.slot_bits
-        found += (<uint32_t>(_load(gaps + (at >> 3)) >> (at & 7)) & mask) + 1
-        if found >= slot:
-            break
-    if found == slot:
-        for at in range(i * block.tf_bits, (i + 1) * block.tf_bits):
-            tfs[at >> 3] &= <uint8_t>~(1 << (at & 7))
+        found += values[i] + 1
+        if found == slot:
+            for bit in range(i * block.tf_bits, (i + 1) * block.tf_bits):
+                tfs[bit >> 3] &= <uint8_t>~(1 << (bit & 7))
+            return
 
 
 cdef uint32_t compact_part(cell_t* cell, const uint32_t* lengths, uint32_t n_most) noexcept nogil:
@@ -672,13 +661,13 @@ cdef void _replace_blocks(cell_t* cell, uint32_t first, uint32_t stop, Sealed* m
     cdef uint8_t* packed = <uint8_t*>(made + (stop - first))
     cdef slot_t slots[ROOM + FULL]
     cdef uint32_t tfs[ROOM + FULL]
-    cdef slot_t before = last_before(l, first)
+    cdef slot_t before = _before(l, first)
     cdef uint32_t i, at, n, end, kept = 0, n_read = 0, n_left = 0, n_made = 0, n_bytes = 0
     cdef uint32_t n_blocks = l.index.n_blocks
     cdef uint32_t start = blocks_of(l)[first].at
     cdef uint32_t old_bytes = (l.index.tail_at if stop == n_blocks else blocks_of(l)[stop].at) - start
     for at in range(first, stop):
-        decode_block(bytes_of(l), &blocks_of(l)[at], last_before(l, at), slots + kept, tfs + kept)
+        decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots + kept, tfs + kept)
         n_read += blocks_of(l)[at].n
         end = kept + blocks_of(l)[at].n
         for i in range(kept, end):
@@ -733,3 +722,85 @@ cdef void _fit(cell_t* cell, const uint32_t* lengths) noexcept nogil:
         if l != NULL:
             l.capacity = capacity
             cell[0] = <cell_t><size_t>l
+
+
+# ----------------------------------------------------------------------------------------------------------- checking
+
+cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil:
+    """Tell whether a list that was read from a file can be used without leaving any array, and counts rightly."""
+    cdef slot_t slots[ROOM]
+    cdef uint32_t tfs[ROOM]
+    cdef uint32_t at, df = 0, tail_at = 0, n_sealed = 0
+    cdef uint32_t n_blocks = n_blocks_of(l)
+    cdef const Sealed* block
+    cdef slot_t before = NO_SLOT
+    if l.n == 0:
+        return l.used == 0 and n_blocks == 0 and l.df == 0
+    for at in range(n_blocks):
+        block = &blocks_of(l)[at]
+        if block.n == 0 or block.n > FULL or block.slot_bits > 32 or not 0 < block.tf_bits <= 25 or block.at != tail_at:
+            return False
+        tail_at += _packed_bytes(block.n, block.slot_bits, block.tf_bits)
+        if tail_at > l.used:
+            return False
+        decode_block(bytes_of(l), block, before, slots, tfs)
+        if not _are_sound(slots, tfs, block.n, before, n_slots, lengths, &df) or slots[block.n - 1] != block.last:
+            return False
+        n_sealed += block.n
+        before = block.last
+    if n_blocks and (l.index.tail_at != tail_at or l.index.n_sealed != n_sealed):
+        return False
+    if n_sealed > l.n or l.n - n_sealed > FULL or not _is_tail_sound(l, tail_at):
+        return False
+    at = decode_tail(l, slots, tfs)
+    if not _are_sound(slots, tfs, at, before, n_slots, lengths, &df):
+        return False
+    return l.last == (slots[at - 1] if at else before) and df == l.df
+
+
+cdef bint is_cell_sound(cell_t cell, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil:
+    """Tell the same of what a cell holds itself."""
+    cdef slot_t[FEW + 1] slots
+    cdef uint32_t[FEW + 1] tfs
+    cdef cell_t again = 0
+    cdef uint32_t df = 0
+    cdef uint32_t n = <uint32_t>(cell >> 1 & 7)
+    if n == 0:
+        return False
+    decode_cell(cell, slots, tfs)
+    if not _are_sound(slots, tfs, n, NO_SLOT, n_slots, lengths, &df) or df != n:
+        return False
+    return _encode_cell(slots, tfs, n, &again) and again == cell
+
+
+cdef bint _are_sound(const slot_t* slots, const uint32_t* tfs, uint32_t n, slot_t before, Py_ssize_t n_slots,
+                     const uint32_t* lengths, uint32_t* df) noexcept nogil:
+    cdef uint32_t i
+    for i in range(n):
+        if slots[i] >= n_slots or (before != NO_SLOT and slots[i] <= before) or tfs[i] > MAX_EXACT:
+            return False
+        before = slots[i]
+        df[0] += tfs[i] != 0 and lengths[slots[i]] != 0
+    return True
+
+
+cdef bint _is_tail_sound(const List* l, uint32_t at) noexcept nogil:
+    """Tell whether the tail holds as many varints as it must, and ends with the last one."""
+    cdef const uint8_t* data = bytes_of(l)
+    cdef uint32_t i, length, first, n = n_tail_of(l)
+    cdef bint has_count = False
+    i = 0
+    while i < n:
+        first = at
+        while at < l.used and data[at] >= 0x80:
+            at += 1
+        length = at - first + 1
+        if at >= l.used or length > MAX_VARINT:
+            return False
+        at += 1
+        if has_count or data[first] & 1:
+            has_count = False
+            i += 1
+        else:
+            has_count = True
+    return at == l.used

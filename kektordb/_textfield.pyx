@@ -13,7 +13,6 @@ from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
 from kektordb._forward cimport Forward, next_term
-from kektordb._listcheck cimport is_cell_sound, is_list_sound
 from kektordb._lists cimport (
     ABSENT_BITS,
     MAX_EXACT,
@@ -27,6 +26,8 @@ from kektordb._lists cimport (
     df_of,
     forget,
     free_list,
+    is_cell_sound,
+    is_list_sound,
     length_of,
     list_bytes,
     list_in,
