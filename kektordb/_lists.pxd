@@ -35,7 +35,6 @@ cdef struct Index:
     uint32_t capacity
     uint32_t n_sealed           # postings in all blocks
     uint32_t tail_at            # bytes of all blocks
-    uint32_t swept              # the block that is compacted next
 
 
 cdef struct List:
@@ -98,8 +97,8 @@ cdef inline float length_of(const uint32_t* lengths, slot_t slot) noexcept nogil
 cdef int make_room(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
 cdef void put(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
 cdef uint32_t forget(cell_t* cell, slot_t slot) noexcept nogil
-cdef void strike(cell_t* cell, slot_t slot) noexcept nogil
-cdef uint32_t compact_part(cell_t* cell, const uint32_t* lengths, uint32_t n_most) noexcept nogil
+cdef void strike(cell_t cell, slot_t slot) noexcept nogil
+cdef int compact_cell(cell_t* cell, const uint32_t* lengths) noexcept nogil
 cdef void free_list(List* l) noexcept nogil
 cdef size_t list_bytes(const List* l) noexcept nogil
 cdef uint32_t decode_cell(cell_t cell, slot_t* slots, uint32_t* tfs) noexcept nogil

@@ -8,13 +8,14 @@ and what it can contribute to a score at most.
 Most terms are rare, so there is an array of *cells*, 8 bytes a term, and a cell holds up to 7 bytes of postings itself;
 only a term with more has a list. (Of 109,000 terms in 42,000 paragraphs 86 % have none.)
 
-A posting of a deleted text goes at once from a tail and from a cell, which are written anew. In a block its count
-becomes zero, so that it scores nothing, until the block is compacted.
+Postings of deleted texts stay in a list until it is compacted; the lengths of their slots are infinite, so that they
+score nothing. When such a slot gets a text again, they are struck first: a count of zero in a block; a tail is written
+anew. A cell is written anew at once.
 
 An *impact* is four bytes: the least length, as a code, of texts that have the term once, twice, and more often, and the
 largest count. It bounds the score of a block whatever the average length is by now.
 
-Whatever can fail for want of memory, fails in `make_room`, `compact_part` and `alloc_list`, and changes nothing then.
+Whatever can fail for want of memory, fails in `make_room`, `compact_cell` and `alloc_list`, and changes nothing then.
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
@@ -345,7 +346,6 @@ cdef int _grow_index(List* l) noexcept nogil:
         index.n_blocks = 0
         index.n_sealed = 0
         index.tail_at = 0
-        index.swept = 0
     index.capacity = capacity
     l.index = index
     return 0
@@ -367,7 +367,6 @@ cdef List* alloc_list(uint32_t used, uint32_t n_blocks) noexcept nogil:
             return NULL
         l.index.n_blocks = n_blocks
         l.index.capacity = n_blocks
-        l.index.swept = 0
     return l
 
 
@@ -562,166 +561,106 @@ cdef void _put_in_block(List* l, slot_t slot, uint32_t tf, const uint32_t* lengt
 
 
 cdef uint32_t forget(cell_t* cell, slot_t slot) noexcept nogil:
-    """Take the posting of a text away; return how many of deleted texts there are now. Needs no memory."""
+    """Count a text no longer; return how many postings of deleted texts there are now. Needs no memory."""
     cdef slot_t[FEW + 1] slots
     cdef uint32_t[FEW + 1] tfs
+    cdef uint32_t i, kept = 0
     cdef uint32_t n
     if cell[0] and not cell[0] & 1:
         list_in(cell[0]).df -= 1
-        strike(cell, slot)
-        return n_of(cell[0]) - df_of(cell[0])
+        return list_in(cell[0]).n - list_in(cell[0]).df
     n = decode_cell(cell[0], slots, tfs)
-    # Two gaps that become one take no more bytes than both.
-    _encode_cell(slots, tfs, _without(slots, tfs, n, slot), cell)
-    return 0
-
-
-cdef void strike(cell_t* cell, slot_t slot) noexcept nogil:
-    """Take a posting that is counted no longer away, if it is in the list still; needs no memory."""
-    cdef slot_t slots[ROOM]
-    cdef uint32_t tfs[ROOM]
-    cdef uint32_t n, kept
-    cdef cell_t few = 0
-    cdef List* l = list_in(cell[0])
-    if l == NULL or l.n == 0 or slot > l.last:
-        return
-    if l.index != NULL and slot <= _before(l, l.index.n_blocks):
-        _strike_in_block(l, _find_block(l, slot), slot)
-        return
-    n = decode_tail(l, slots, tfs)
-    kept = _without(slots, tfs, n, slot)
-    if l.index == NULL and _encode_cell(slots, tfs, kept, &few):
-        free_list(l)
-        cell[0] = few
-        return
-    _write_tail(l, slots, tfs, kept)
-    l.n -= n - kept
-    l.last = slots[kept - 1] if kept else _before(l, n_blocks_of(l))
-
-
-cdef inline uint32_t _without(slot_t* slots, uint32_t* tfs, uint32_t n, slot_t slot) noexcept nogil:
-    """Take one slot out of postings; return how many there are then."""
-    cdef uint32_t i, kept = 0
     for i in range(n):
         slots[kept] = slots[i]
         tfs[kept] = tfs[i]
         kept += slots[i] != slot
-    return kept
+    # Two gaps that become one take no more bytes than both.
+    _encode_cell(slots, tfs, kept, cell)
+    return 0
 
 
-cdef void _strike_in_block(List* l, uint32_t at, slot_t slot) noexcept nogil:
-    """Set the count of a posting to zero, which takes no more bits."""
-    cdef const Sealed* block = &blocks_of(l)[at]
-    cdef uint8_t* gaps = bytes_of(l) + block.at
-    cdef uint8_t* tfs = gaps + (<uint32_t>block.n * block.slot_bits + 7) // 8
-    cdef slot_t values[ROOM]
-    cdef slot_t found = _before(l, at)
-    cdef uint32_t i, bit
-    _unpack(gaps, block.n, block.slot_bits, values)
-    for i in range(block.n):
-        found += values[i] + 1
-        if found == slot:
-            for bit in range(i * block.tf_bits, (i + 1) * block.tf_bits):
-                tfs[bit >> 3] &= <uint8_t>~(1 << (bit & 7))
+cdef void strike(cell_t cell, slot_t slot) noexcept nogil:
+    """Take the posting of a deleted text away, if it is here still; needs no memory."""
+    cdef slot_t slots[ROOM]
+    cdef uint32_t tfs[ROOM]
+    cdef uint32_t i, n, at
+    cdef List* l = list_in(cell)
+    if l == NULL or l.n == 0 or slot > l.last:
+        return
+    if l.index != NULL and slot <= _before(l, l.index.n_blocks):
+        at = _find_block(l, slot)
+        decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots, tfs)
+        for i in range(blocks_of(l)[at].n):
+            if slots[i] == slot:
+                _clear_count(bytes_of(l), &blocks_of(l)[at], i)
+        return
+    n = decode_tail(l, slots, tfs)
+    for i in range(n):
+        if slots[i] == slot:
+            memmove(slots + i, slots + i + 1, (n - i - 1) * sizeof(slot_t))
+            memmove(tfs + i, tfs + i + 1, (n - i - 1) * sizeof(uint32_t))
+            _write_tail(l, slots, tfs, n - 1)
+            l.n -= 1
+            l.last = slots[n - 2] if n > 1 else _before(l, n_blocks_of(l))
             return
 
 
-cdef uint32_t compact_part(cell_t* cell, const uint32_t* lengths, uint32_t n_most) noexcept nogil:
-    """Write blocks anew without the postings of deleted texts; return how many postings were read.
+cdef void _clear_count(uint8_t* data, const Sealed* block, uint32_t i) noexcept nogil:
+    cdef uint8_t* tfs = data + block.at + (<uint32_t>block.n * block.slot_bits + 7) // 8
+    cdef uint32_t bit
+    for bit in range(i * block.tf_bits, (i + 1) * block.tf_bits):
+        tfs[bit >> 3] &= <uint8_t>~(1 << (bit & 7))
 
-    Goes on where the last call stopped, for about `n_most` postings, and begins again after the last block. Without
-    memory nothing changes. The last posting that was read stays, since the next one is kept as a difference to it.
-    """
+
+cdef int compact_cell(cell_t* cell, const uint32_t* lengths) noexcept nogil:
+    """Write the list of a cell anew without the postings of deleted texts."""
+    cdef cell_t fresh = 0
     cdef List* l = list_in(cell[0])
-    cdef uint32_t first, stop, n = 0
-    cdef Sealed* made
-    if l == NULL or l.index == NULL:
-        return 0
-    first = l.index.swept if l.index.swept < l.index.n_blocks else 0
-    stop = first
-    while stop < l.index.n_blocks and n < n_most:
-        n += blocks_of(l)[stop].n
-        stop += 1
-    made = <Sealed*>malloc((stop - first) * (sizeof(Sealed) + MAX_PACKED))
-    if made == NULL:
-        return n
-    _replace_blocks(cell, first, stop, made, lengths)
-    free(made)
-    l = list_in(cell[0])
-    if l.index.swept >= l.index.n_blocks:
-        l.index.swept = 0
-        _fit(cell, lengths)
-    return n
-
-
-cdef void _replace_blocks(cell_t* cell, uint32_t first, uint32_t stop, Sealed* made,
-                          const uint32_t* lengths) noexcept nogil:
-    """Compact the blocks from `first` to `stop`; `made` has room for as many, and for their bytes after them."""
-    cdef List* l = list_in(cell[0])
-    cdef uint8_t* packed = <uint8_t*>(made + (stop - first))
     cdef slot_t slots[ROOM + FULL]
     cdef uint32_t tfs[ROOM + FULL]
-    cdef slot_t before = _before(l, first)
-    cdef uint32_t i, at, n, end, kept = 0, n_read = 0, n_left = 0, n_made = 0, n_bytes = 0
-    cdef uint32_t n_blocks = l.index.n_blocks
-    cdef uint32_t start = blocks_of(l)[first].at
-    cdef uint32_t old_bytes = (l.index.tail_at if stop == n_blocks else blocks_of(l)[stop].at) - start
-    for at in range(first, stop):
-        decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots + kept, tfs + kept)
-        n_read += blocks_of(l)[at].n
-        end = kept + blocks_of(l)[at].n
-        for i in range(kept, end):
+    cdef uint32_t i, at, n, kept = 0
+    if l == NULL:
+        return 0
+    for at in range(n_blocks_of(l) + 1):
+        if kept >= FULL:
+            if _move_block(&fresh, slots, tfs, lengths) < 0:
+                free_list(list_in(fresh))
+                return -1
+            kept -= FULL
+            memcpy(slots, slots + FULL, kept * sizeof(slot_t))
+            memcpy(tfs, tfs + FULL, kept * sizeof(uint32_t))
+        if at < n_blocks_of(l):
+            decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots + kept, tfs + kept)
+            n = kept + blocks_of(l)[at].n
+        else:
+            n = kept + decode_tail(l, slots + kept, tfs + kept)
+        for i in range(kept, n):
             slots[kept] = slots[i]
             tfs[kept] = tfs[i]
-            kept += (tfs[i] != 0 and lengths[slots[i]] != 0) or (at + 1 == stop and i + 1 == end)
-        while kept >= FULL or (kept and at + 1 == stop):
-            n = min(kept, <uint32_t>FULL)
-            made[n_made].at = start + n_bytes
-            n_bytes += _encode_block(slots, tfs, n, before, lengths, packed + n_bytes, &made[n_made])
-            before = made[n_made].last
-            n_made += 1
-            n_left += n
-            kept -= n
-            memmove(slots, slots + n, kept * sizeof(slot_t))
-            memmove(tfs, tfs + n, kept * sizeof(uint32_t))
-    # Wider gaps may take more bytes than the postings that went.
-    if n_bytes > old_bytes and _grow(cell, <size_t>l.used + (n_bytes - old_bytes) + SLACK) < 0:
-        return
+            kept += tfs[i] != 0 and lengths[slots[i]] != 0
+    for i in range(kept):
+        if make_room(&fresh, slots[i], tfs[i], lengths) < 0:
+            free_list(list_in(fresh))
+            return -1
+        put(&fresh, slots[i], tfs[i], lengths)
+    free_list(l)
+    cell[0] = fresh
+    return 0
+
+
+cdef int _move_block(cell_t* cell, const slot_t* slots, const uint32_t* tfs, const uint32_t* lengths) noexcept nogil:
+    """Append a full block to a list without a tail."""
+    cdef List* l
+    if cell[0] == 0 and _make_list(cell, lengths) < 0:
+        return -1
+    if _append_block(cell, slots, tfs, FULL, lengths) < 0:
+        return -1
     l = list_in(cell[0])
-    memmove(bytes_of(l) + start + n_bytes, bytes_of(l) + start + old_bytes, l.used - start - old_bytes)
-    memcpy(bytes_of(l) + start, packed, n_bytes)
-    memmove(blocks_of(l) + first + n_made, blocks_of(l) + stop, (n_blocks - stop) * sizeof(Sealed))
-    memcpy(blocks_of(l) + first, made, n_made * sizeof(Sealed))
-    l.index.swept = first + n_made
-    l.index.n_blocks -= stop - first - n_made
-    for i in range(l.index.swept, l.index.n_blocks):
-        blocks_of(l)[i].at += n_bytes - old_bytes
-    l.index.tail_at += n_bytes - old_bytes
-    l.index.n_sealed -= n_read - n_left
-    l.used += n_bytes - old_bytes
-    l.n -= n_read - n_left
-
-
-cdef void _fit(cell_t* cell, const uint32_t* lengths) noexcept nogil:
-    """Give memory back that a list no longer needs, and forget what postings that went could contribute."""
-    cdef List* l = list_in(cell[0])
-    cdef slot_t slots[ROOM]
-    cdef uint32_t tfs[ROOM]
-    cdef uint32_t i, capacity = l.used + l.used // 8 + SLACK
-    cdef Index* index
-    l.impact = impact_of(slots, tfs, decode_tail(l, slots, tfs), lengths)
-    for i in range(l.index.n_blocks):
-        l.impact = _merged(l.impact, blocks_of(l)[i].impact)
-    if l.index.n_blocks < l.index.capacity:
-        index = <Index*>realloc(l.index, sizeof(Index) + l.index.n_blocks * sizeof(Sealed))
-        if index != NULL:
-            index.capacity = index.n_blocks
-            l.index = index
-    if capacity < l.capacity:
-        l = <List*>resize_block(l, sizeof(List) + l.capacity, sizeof(List) + capacity)
-        if l != NULL:
-            l.capacity = capacity
-            cell[0] = <cell_t><size_t>l
+    l.impact = _merged(l.impact, blocks_of(l)[l.index.n_blocks - 1].impact)
+    l.last = slots[FULL - 1]
+    l.n += FULL
+    l.df += FULL
+    return 0
 
 
 # ----------------------------------------------------------------------------------------------------------- checking

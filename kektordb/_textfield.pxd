@@ -1,13 +1,12 @@
 """The texts of one field: its parts, and what `_bm25` asks for."""
 
-from libc.stddef cimport size_t
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 cimport cython
 
-from kektordb._forward cimport Forward
 from kektordb._lists cimport cell_t
 from kektordb._memory cimport Region
+from kektordb._strings cimport Blobs
 from kektordb._types cimport slot_t
 
 
@@ -19,7 +18,8 @@ cdef class TextField:
     cdef Py_ssize_t n_terms     # one more than the largest term that any text ever had
     cdef uint32_t* lengths
     cdef Py_ssize_t n_slots     # one more than the largest slot that ever had a text
-    cdef Forward terms          # of each slot
+    cdef Blobs terms            # of each slot, deleted ones included until they are compacted
+    cdef uint64_t dead_bytes    # of these, of deleted texts
     cdef Py_ssize_t n_docs
     cdef uint64_t total_length
     cdef uint64_t n_postings    # of texts that are not deleted
@@ -32,9 +32,21 @@ cdef class TextField:
     cdef void look_ahead(self, const uint32_t* terms, Py_ssize_t n) noexcept nogil
     cdef void put_all(self, slot_t slot, const uint32_t* terms, const uint32_t* counts, Py_ssize_t n,
                       uint32_t length) noexcept nogil
-    cdef int drop(self, slot_t slot) except -1
-    cdef void forget_all(self, slot_t slot, const uint32_t* terms, Py_ssize_t n, Py_ssize_t* budget) noexcept nogil
+    cdef void strike_all(self, slot_t slot) noexcept nogil
+    cdef void drop(self, slot_t slot) noexcept nogil
+    cdef int compact(self) except -1
+    cdef bint is_wasteful(self) noexcept nogil
     cdef bint check(self) noexcept nogil
-    cdef bint check_terms(self, uint32_t* seen)
-    cdef int strike_deleted(self) except -1
+    cdef bint check_terms(self, uint32_t* seen) noexcept nogil
 
+
+cdef inline const char* next_term(const char* at, uint32_t* term) noexcept nogil:
+    """Read the next term of a forward list; `term` holds the one before, or NO_SLOT at first."""
+    cdef uint32_t gap = <uint8_t>at[0] & 0x7F
+    cdef int shift = 7
+    while <uint8_t>at[0] >= 0x80:
+        at += 1
+        gap |= <uint32_t>(<uint8_t>at[0] & 0x7F) << (shift & 31)
+        shift += 7
+    term[0] += gap + 1
+    return at + 1

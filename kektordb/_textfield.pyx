@@ -1,8 +1,7 @@
 """What are the texts of one field? Inverted lists by term, and by slot the length and the terms of each text.
 
 The forward lists, terms by slot, are there for deletion: the text itself is not needed to take it out of the statistics
-and the lists at once. What stays behind of it in full blocks scores nothing, and goes when it is a burden: with each
-removal a bounded part, however long the lists are.
+at once. Whatever of a deleted text stays behind, in both kinds of lists, scores nothing and goes when it is a burden.
 """
 
 cimport cython
@@ -12,7 +11,6 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy
 
-from kektordb._forward cimport Forward, next_term
 from kektordb._lists cimport (
     ABSENT_BITS,
     MAX_EXACT,
@@ -22,7 +20,7 @@ from kektordb._lists cimport (
     blocks_of,
     bytes_of,
     cell_t,
-    compact_part,
+    compact_cell,
     df_of,
     forget,
     free_list,
@@ -39,6 +37,7 @@ from kektordb._lists cimport (
 )
 from kektordb._memory cimport Region
 from kektordb._postings cimport Block, new_block
+from kektordb._strings cimport Blobs
 from kektordb._types cimport NO_SLOT, slot_t
 from kektordb._walk cimport prefetch
 
@@ -49,8 +48,9 @@ cdef enum:
     # A list is written anew when a quarter of it, and more than a few, are of deleted texts.
     DEAD_SHIFT = 2
     DEAD_MIN = 32
-    # Postings that one removal writes anew at most: some hundred microseconds, since searches wait.
-    COMPACT_BUDGET = 1 << 14
+    # What one removal writes anew at most, beside one list: a millisecond, since searches wait.
+    COMPACT_BUDGET = 1 << 16
+    WASTE_MIN = 1 << 20
     AHEAD = 64                  # terms whose memory is asked for together
     IS_LIST = 2                 # stands for an address in the cells of a snapshot
 
@@ -74,7 +74,7 @@ cdef class TextField:
     def __cinit__(self):
         self.cells_region = Region()
         self.lengths_region = Region()
-        self.terms = Forward()
+        self.terms = Blobs()
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -140,39 +140,61 @@ cdef class TextField:
         self.total_length += length
         self.n_postings += n
 
-    cdef int drop(self, slot_t slot) except -1:
-        """Take a text out of the statistics and of the lists; write those anew that have become a burden."""
-        cdef uint32_t terms[AHEAD]
+    cdef void strike_all(self, slot_t slot) noexcept nogil:
+        """Forget what lists still hold of the deleted text of a slot that is about to get another one."""
+        cdef size_t n_bytes = 0
+        cdef const char* at = self.terms.get(slot, &n_bytes)
+        cdef const char* stop
+        cdef uint32_t term = NO_SLOT
+        if at == NULL:
+            return
+        stop = at + n_bytes
+        while at < stop:
+            at = next_term(at, &term)
+            strike(self.cells[term], slot)
+        self.terms.drop(slot)
+        self.dead_bytes -= n_bytes
+
+    cdef void drop(self, slot_t slot) noexcept nogil:
+        """Take a text out of the statistics. Its postings stay until lists with many such are written anew."""
         cdef size_t n_bytes = 0
         cdef const char* at = self.terms.get(slot, &n_bytes)
         cdef const char* stop = at + n_bytes
         cdef uint32_t term = NO_SLOT
-        cdef Py_ssize_t n, budget = COMPACT_BUDGET
-        with nogil:
-            self.n_docs -= 1
-            self.total_length -= <uint64_t>length_of(self.lengths, slot)
-            self.lengths[slot] = 0
-            while at < stop:
-                n = 0
-                while at < stop and n < AHEAD:
-                    at = next_term(at, &term)
-                    terms[n] = term
-                    n += 1
-                self.look_ahead(terms, n)
-                self.forget_all(slot, terms, n, &budget)
-        return self.terms.drop(slot)
-
-    cdef void forget_all(self, slot_t slot, const uint32_t* terms, Py_ssize_t n, Py_ssize_t* budget) noexcept nogil:
-        """Take a text out of the lists of some terms, and let `budget` postings at most be written anew."""
-        cdef Py_ssize_t i
+        cdef Py_ssize_t budget = COMPACT_BUDGET
         cdef uint32_t n_dead
-        cdef cell_t* cell
-        for i in range(n):
-            cell = &self.cells[terms[i]]
-            n_dead = forget(cell, slot)
+        self.n_docs -= 1
+        self.total_length -= <uint64_t>length_of(self.lengths, slot)
+        self.lengths[slot] = 0
+        self.dead_bytes += n_bytes
+        while at < stop:
+            at = next_term(at, &term)
+            n_dead = forget(&self.cells[term], slot)
             self.n_postings -= 1
-            if budget[0] > 0 and n_dead > DEAD_MIN + (n_of(cell[0]) >> DEAD_SHIFT):
-                budget[0] -= compact_part(cell, self.lengths, <uint32_t>budget[0])
+            if n_dead > DEAD_MIN + (n_of(self.cells[term]) >> DEAD_SHIFT) and budget > 0:
+                budget -= n_of(self.cells[term])
+                compact_cell(&self.cells[term], self.lengths)  # without memory it stays as it is
+
+    cdef int compact(self) except -1:
+        """Write everything anew without deleted texts."""
+        cdef Py_ssize_t i
+        cdef bint has_memory = True
+        with nogil:
+            for i in range(self.n_terms):
+                if n_of(self.cells[i]) > df_of(self.cells[i]):
+                    has_memory = has_memory and compact_cell(&self.cells[i], self.lengths) == 0
+            if has_memory:
+                for i in range(self.terms.n_used):
+                    if not self.has(i):
+                        self.terms.drop(<uint32_t>i)
+        if not has_memory:
+            raise MemoryError("no memory to compact the text index")
+        self.dead_bytes = 0
+        self.terms._compact()
+        return 0
+
+    cdef bint is_wasteful(self) noexcept nogil:
+        return self.dead_bytes > WASTE_MIN and self.dead_bytes > self.terms.arena.used // 2
 
     def stats(self):
         """Return counts, and bytes by part."""
@@ -194,7 +216,7 @@ cdef class TextField:
             "list_bytes": lists,
             "forward_bytes": self.terms.memory_bytes(),
             "length_bytes": self.n_slots * sizeof(uint32_t),
-            "wasted_bytes": self.terms.wasted_bytes,
+            "wasted_bytes": self.dead_bytes,
         }
 
     # ---- snapshots
@@ -252,7 +274,6 @@ cdef class TextField:
         cdef Block data = _loaded(reader, f"{prefix}/bytes")
         cdef Py_ssize_t n_length_bytes = reader.size(f"{prefix}/lengths")
         cdef int fault = 0
-        cdef uint32_t* seen
         self.n_slots = n_length_bytes // <Py_ssize_t>sizeof(uint32_t)
         if cells.size % sizeof(cell_t) or n_length_bytes % sizeof(uint32_t) or self.n_slots > n_slots:
             raise CorruptSnapshot(f"{prefix}: sections of {cells.size} and {n_length_bytes} bytes cannot be")
@@ -267,18 +288,15 @@ cdef class TextField:
                 fault = 1
         if fault < 0:
             raise MemoryError(f"no memory for the lists of {self.n_terms} terms")
-        seen = <uint32_t*>calloc(self.n_terms + 1, sizeof(uint32_t))
-        if seen != NULL and not fault:  # without memory the check is left out: it finds only wrong statistics
-            fault = not self.check_terms(seen)
-        free(seen)
         if fault:
             raise CorruptSnapshot(f"{prefix}: the lists contradict one another")
-        self.strike_deleted()
 
     cdef bint check(self) noexcept nogil:
         """Check what was loaded against itself, and count what is not stored."""
         cdef Py_ssize_t i
         cdef float length
+        cdef uint32_t* seen
+        cdef bint is_sound = True
         for i in range(self.n_slots):
             if self.lengths[i] == 0:
                 continue
@@ -294,17 +312,21 @@ cdef class TextField:
                     return False
             elif self.cells[i] and not is_list_sound(list_in(self.cells[i]), self.n_slots, self.lengths):
                 return False
-        return True
+        seen = <uint32_t*>calloc(self.n_terms + 1, sizeof(uint32_t))
+        if seen != NULL:  # without memory the check is left out: what it finds can only make statistics wrong
+            is_sound = self.check_terms(seen)
+            free(seen)
+        return is_sound
 
-    cdef bint check_terms(self, uint32_t* seen):
-        """Tell whether the forward lists name, for each term, as many texts as its list has; count postings."""
+    cdef bint check_terms(self, uint32_t* seen) noexcept nogil:
+        """Tell whether the forward lists name, for each term, as many texts as its list has."""
         cdef Py_ssize_t i
         cdef size_t n_bytes = 0
         cdef const char* at
         cdef const char* stop
         cdef uint32_t term
         for i in range(self.n_slots):
-            at = self.terms.get(<slot_t>i, &n_bytes)
+            at = self.terms.get(<uint32_t>i, &n_bytes)
             if at == NULL:
                 if self.has(i):
                     return False
@@ -320,29 +342,12 @@ cdef class TextField:
                 if self.has(i):
                     seen[term] += 1
                     self.n_postings += 1
+            if not self.has(i):
+                self.dead_bytes += n_bytes
         for i in range(self.n_terms):
             if seen[i] != df_of(self.cells[i]):
                 return False
         return True
-
-    cdef int strike_deleted(self) except -1:
-        """Take out what a snapshot of an older release has of deleted texts."""
-        cdef Py_ssize_t i
-        cdef size_t n_bytes = 0
-        cdef const char* at
-        cdef const char* stop
-        cdef uint32_t term
-        for i in range(self.n_slots):
-            at = self.terms.get(<slot_t>i, &n_bytes)
-            if at == NULL or self.has(i):
-                continue
-            stop = at + n_bytes
-            term = NO_SLOT
-            while at < stop:
-                at = next_term(at, &term)
-                strike(&self.cells[term], <slot_t>i)
-            self.terms.drop(<slot_t>i)
-        return 0
 
 
 cdef int _read_lists(TextField field, const cell_t* cells, Block rows, Block blocks, Block data) noexcept nogil:

@@ -202,6 +202,8 @@ class Collection(Searchable):
         if texts is not None and counted is not None:
             for slot, text in enumerate(counted, first):
                 texts.add(slot, text)
+            if replace:
+                texts.compact_if_wasteful()
         self.ids.add_many(first, ids)
         self.alive.set_range(first, first + len(ids))
         self.n_alive += len(ids)
@@ -223,6 +225,8 @@ class Collection(Searchable):
             for id in operation.ids:
                 self._bury(id)
             self.ids.compact_if_wasteful()
+            if self.texts is not None:
+                self.texts.compact_if_wasteful()
 
     def put_metadata(self, operation: PutMetadata) -> None:
         """Apply a `PutMetadata`."""
@@ -242,6 +246,7 @@ class Collection(Searchable):
             self.metadata.compact_if_wasteful()
             if self.texts is not None and changes is not None:
                 self.texts.replace(slot, changes)
+                self.texts.compact_if_wasteful()
 
     def _note(self, operation: Operation) -> None:
         if self.journal is not None:

@@ -107,6 +107,11 @@ class Pending:
     state : State
     in_batch : bool
         They are applied only when the caller's batch ends.
+
+    Attributes
+    ----------
+    keys : dict
+        Pending values by key; None where a key goes.
     """
 
     __slots__ = ("_dims", "_in_batch", "_items", "keys", "state")
@@ -115,7 +120,7 @@ class Pending:
         self.state = state
         self._in_batch = in_batch
         self._items: dict[tuple[int, str], bytes | None] = {}
-        self.keys: dict[str, bytes | None] = {}  # None where a key goes
+        self.keys: dict[str, bytes | None] = {}
         self._dims: dict[int, int] = {}
 
     def settle(self) -> None:

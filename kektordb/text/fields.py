@@ -162,6 +162,11 @@ class TextFields:
             self.index.remove(number, slot)
         self.add(slot, changes[1])
 
+    def compact_if_wasteful(self) -> None:
+        """Give back the memory of deleted texts when they are more than half of all."""
+        if self.index.is_wasteful():
+            self.index.compact()
+
     # ------------------------------------------------------------------------------------------------------ reading
 
     def texts_of(self, metadata: dict[str, Any]) -> dict[str, str]:
