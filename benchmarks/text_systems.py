@@ -13,8 +13,9 @@ import kektordb
 from benchmarks.options import NO_AUTOSAVE
 from kektordb._metadata import MetadataStore, encode_many
 from kektordb.operations import IndexConfig
+from kektordb.reserving import SLICE_LISTS
 from kektordb.text import Analyzer
-from kektordb.text.fields import TextFields
+from kektordb.text.fields import Counted, TextFields
 
 __all__ = ["LANGUAGE", "TEXT_NAMES", "Bm25s", "Kektordb", "Tantivy", "TextParts", "TextSystem", "available_texts"]
 
@@ -102,8 +103,15 @@ class TextParts(TextSystem):
         self.fields = TextFields(IndexConfig(text_language=LANGUAGE, k1=K1, b=B), MetadataStore())
         encoded = encode_many([{FIELD: text} for text in texts], list(map(str, range(len(texts)))))
         self.n_deleted, self.n = 0, 0
-        for counted in self.fields.count(encoded):
-            self.fields.add(self.n, counted)
+        self._put(self.fields.count(encoded))
+
+    def _put(self, counted: list[list[Counted]]) -> None:
+        """Do what a collection does: get all memory first."""
+        room = self.fields.room(self.n, counted, [])
+        while room.make(SLICE_LISTS):
+            pass
+        for text in counted:
+            self.fields.add(self.n, text)
             self.n += 1
 
     def searchers(self, k: int) -> dict[str, Callable[[str], Callable[[], Any]]]:
@@ -116,11 +124,11 @@ class TextParts(TextSystem):
         return {self.name: prepared}
 
     def add(self, text: str) -> None:
-        self.fields.add(self.n, self.fields.count(encode_many([{FIELD: text}], [""]))[0])
-        self.n += 1
+        self._put(self.fields.count(encode_many([{FIELD: text}], [""])))
 
     def delete(self) -> None:
         self.fields.remove(self.n_deleted)
+        self.fields.tidy(1)
         self.n_deleted += 1
 
     @staticmethod

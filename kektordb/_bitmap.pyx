@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memset
 import array
 import sys
 
+from kektordb._memory cimport is_refused
 from kektordb._types cimport slot_t, word_t
 
 cdef extern from *:
@@ -100,7 +101,9 @@ cdef class Bitmap:
         cdef word_t* words
         if n_words <= self._capacity_words and self.words != NULL:
             return 0
-        if self.words == NULL:
+        if is_refused():
+            words = NULL
+        elif self.words == NULL:
             words = <word_t*>calloc(n_words + 1, sizeof(word_t))
         else:
             words = <word_t*>realloc(self.words, (n_words + 1) * sizeof(word_t))
@@ -121,6 +124,12 @@ cdef class Bitmap:
             self._reserve(max(n_words, self._capacity_words + (self._capacity_words >> 1)))
         self.n_bits = n_bits
         self.n_words = n_words
+
+    def reserve(self, Py_ssize_t n_bits):
+        """Get the memory that `resize` to at most `n_bits` will take."""
+        cdef Py_ssize_t n_words = (n_bits + 63) >> 6
+        if n_words > self._capacity_words:
+            self._reserve(max(n_words, self._capacity_words + (self._capacity_words >> 1)))
 
     def set(self, Py_ssize_t slot):
         """Put `slot` into the set. IndexError beyond ``n_bits``."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from libc.math cimport log
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdlib cimport calloc
 
 from kektordb._bitmap cimport Bitmap, bitmap_set
 from kektordb._lists cimport (
@@ -34,6 +34,7 @@ from kektordb._lists cimport (
     list_in,
     n_blocks_of,
 )
+from kektordb._memory cimport free_block, resize_block
 from kektordb._textfield cimport TextField, next_term
 from kektordb._topk cimport (
     Cursor,
@@ -93,7 +94,7 @@ cdef class TextIndex:
             free_scratch(s)
             s = following
         self.free = NULL
-        free(self.buffer)
+        free_block(self.buffer, self.buffer_bytes)
         self.buffer = NULL
 
     # ---- scratch: one per running search, kept for the next one
@@ -155,9 +156,7 @@ cdef class TextIndex:
         for i in range(n):
             if (i and terms[i] <= terms[i - 1]) or terms[i] == NO_SLOT or not 0 < counts[i] <= MAX_EXACT:
                 raise ValueError(f"expected ascending terms with counts, got {terms[i]} with {counts[i]} at {i}")
-        while len(self.fields) <= field:
-            self.fields.append(TextField())
-        target = self.fields[field]
+        target = self.field_of(field)
         if target.has(slot):
             raise ValueError(f"slot {slot} has a text in field {field}")
         self._encode(&terms[0] if n else NULL, n, &n_bytes)
@@ -172,18 +171,28 @@ cdef class TextIndex:
         if not has_room:
             raise MemoryError(f"no memory for the {n} terms of a text")
 
+    cdef TextField field_of(self, Py_ssize_t number):
+        while len(self.fields) <= number:
+            self.fields.append(TextField())
+        return self.fields[number]
+
+    cdef int make_room(self, Py_ssize_t n) except -1:
+        cdef size_t needed = <size_t>n * MAX_VARINT + 1
+        cdef char* buffer
+        if needed > self.buffer_bytes:
+            buffer = <char*>resize_block(self.buffer, self.buffer_bytes, needed)
+            if buffer == NULL:
+                raise MemoryError(f"no memory for the {n} terms of a text")
+            self.buffer = buffer
+            self.buffer_bytes = needed
+        return 0
+
     cdef int _encode(self, const uint32_t* terms, Py_ssize_t n, size_t* n_bytes) except -1:
         """Write a forward list, the differences of terms less one as varints, into the buffer."""
-        cdef size_t needed = <size_t>n * MAX_VARINT + 1
         cdef uint32_t gap, before = NO_SLOT
         cdef char* at
         cdef Py_ssize_t i
-        if needed > self.buffer_bytes:
-            at = <char*>realloc(self.buffer, needed)
-            if at == NULL:
-                raise MemoryError(f"no memory for the {n} terms of a text")
-            self.buffer = at
-            self.buffer_bytes = needed
+        self.make_room(n)
         at = self.buffer
         for i in range(n):
             gap = terms[i] - before - 1
@@ -198,7 +207,10 @@ cdef class TextIndex:
         return 0
 
     def remove(self, Py_ssize_t field, Py_ssize_t slot):
-        """Remove the text of a slot in a field; return whether there was one. Needs no memory."""
+        """Remove the text of a slot in a field; return whether there was one. Needs no memory.
+
+        What it leaves behind stays until `tidy`, so that room which was made for texts to come stays as well.
+        """
         cdef TextField target
         if not 0 <= field < len(self.fields) or slot < 0:
             return False
@@ -216,11 +228,22 @@ cdef class TextIndex:
             n += self.remove(field, slot)
         return n
 
+    def tidy(self, Py_ssize_t slot):
+        """Write the lists anew in which a quarter is of removed texts, looking at those of one removed slot.
+
+        Takes a millisecond at most. Without memory they stay as they are, which only costs time.
+        """
+        cdef TextField field
+        for field in self.fields:
+            if 0 <= slot < field.n_slots:
+                with nogil:
+                    field.tidy(<slot_t>slot)
+
     def compact(self):
         """Write everything anew without what deleted texts left behind.
 
-        Takes about 50 ns a posting. Lists get rid of deleted texts by themselves when these are a quarter of them; the
-        forward lists only here, see ``wasted_bytes`` of `stats`.
+        Takes about 50 ns a posting. `tidy` does it for lists; for the forward lists
+        nothing else does, see ``wasted_bytes`` of `stats`.
         """
         for field in self.fields:
             (<TextField>field).compact()

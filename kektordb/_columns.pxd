@@ -3,6 +3,7 @@ from libc.stdint cimport uint64_t
 from kektordb._bitmap cimport Bitmap
 from kektordb._field cimport Field
 from kektordb._packed cimport Cursor
+from kektordb._postings cimport Coming
 from kektordb._types cimport slot_t, word_t
 
 
@@ -17,12 +18,13 @@ cdef class Columns:
     cdef readonly Py_ssize_t version
     cdef dict _fields
     cdef Py_ssize_t _merge_at
-    cdef list _full  # postings that want to be merged
+    cdef Coming _coming  # among them postings that want to be merged
     cdef list _prepared  # those whose new base is ready
     cdef list _guesses  # the fields of the last row, in the order of its keys
     cdef Py_ssize_t _n_guessed
 
     cdef int _adopt(self) except -1
+    cdef int _forget_coming(self) except -1
     cdef Field _field(self, str name)
     cdef Field _guess(self, Field parent, const char* key, size_t n)
     cdef int _add_encoded(self, slot_t slot, const char* data, size_t n) except -1

@@ -28,10 +28,11 @@ from kektordb._numbers cimport (
     sort_keys,
 )
 from kektordb._packed cimport A_LIST, A_MAP, Cursor, Head, read_head, skip_value
-from kektordb._postings cimport Postings
+from kektordb._postings cimport Coming, Postings
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 
 from kektordb._metadata import decode_metadata
+from kektordb._postings import Unprepared
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
@@ -66,7 +67,8 @@ cdef class Columns:
     def __cinit__(self, Py_ssize_t merge_at=MERGE_AT):
         self._fields = {}
         self._merge_at = merge_at
-        self._full, self._prepared, self._guesses = [], [], []
+        self._coming = Coming.__new__(Coming)
+        self._prepared, self._guesses = [], []
 
     def add(self, Py_ssize_t slot, dict metadata not None):
         """Index the metadata of `slot`, which has none so far. `metadata` has been validated."""
@@ -108,14 +110,84 @@ cdef class Columns:
 
         The next change lets the merged take the place of the old. Without this, a change merges in place.
         """
-        if not self._full:
+        cdef list full = self._coming.full
+        if not full:
             return
-        for part in self._full:
-            self._prepared.append(part)  # before it is, so that it is never forgotten
-            (<Postings>part).prepare()
-        self._full.clear()
-        for field in self._fields.values():
-            (<Field>field).make_room()
+        try:
+            for part in full:
+                self._prepared.append(part)  # before it is, so that it is never forgotten
+                (<Postings>part).prepare()
+            full.clear()
+            for field in self._fields.values():
+                (<Field>field).make_room()
+        except MemoryError:
+            pass  # what was not merged stays as it is, which only costs time
+
+    def expect(self, list encoded not None, bint is_probe=False):
+        """Count what `add_many` of these, or `remove`, will add, on top of what was counted before.
+
+        Makes the fields that are missing, and keeps the strings that are new: a change, though no look-up tells it.
+
+        Parameters
+        ----------
+        encoded : list of bytes
+            As for `add_many`.
+        is_probe : bool
+            Change nothing, and return False where something is missing: look-ups may run beside it then.
+
+        Returns
+        -------
+        bool
+        """
+        cdef bytes data
+        self._coming.is_probe = is_probe
+        try:
+            for data in encoded:
+                if PyBytes_GET_SIZE(data):
+                    if not self._add_encoded(NO_SLOT, PyBytes_AS_STRING(data), <size_t>PyBytes_GET_SIZE(data)):
+                        self._walk(decode_metadata(data), None, NO_SLOT, False, 0)
+        except Unprepared:
+            self._forget_coming()
+            return False
+        finally:
+            self._coming.is_probe = False
+        return True
+
+    def has_room(self):
+        """Tell whether `reserve` has nothing to do; then forget what was counted."""
+        for part in self._coming.parts:
+            if not (<Postings>part).has_room():
+                return False
+        self._forget_coming()
+        return True
+
+    def reserve(self):
+        """Get the memory for all that `expect` counted, so that no change up to that fails; then forget the count."""
+        self._adopt()
+        for part in self._coming.parts:
+            (<Postings>part).reserve()
+        self._forget_coming()
+
+    def forget(self):
+        """Forget what `expect` counted."""
+        self._forget_coming()
+
+    def is_roomy(self):
+        """Tell whether `trim` has something to do."""
+        return bool(self._coming.roomy)
+
+    def trim(self):
+        """Give back what `reserve` got for many rows at once."""
+        if self._coming.roomy:
+            for part in self._coming.roomy:
+                (<Postings>part).trim()
+            self._coming.roomy.clear()
+
+    cdef int _forget_coming(self) except -1:
+        for part in self._coming.parts:
+            (<Postings>part).n_coming = 0
+        self._coming.parts.clear()
+        return 0
 
     cdef int _adopt(self) except -1:
         if self._prepared:
@@ -127,7 +199,9 @@ cdef class Columns:
     cdef Field _field(self, str name):
         cdef Field field = self._fields.get(name)
         if field is None:
-            field = Field.__new__(Field, name, self._merge_at, self._full)
+            if self._coming.is_probe:
+                raise Unprepared
+            field = Field.__new__(Field, name, self._merge_at, self._coming)
             self._fields[name] = field
         return field
 
@@ -243,7 +317,8 @@ cdef class Columns:
             (<Field>field).purge(alive)
             if not field.is_used():
                 del self._fields[name]
-        self._full.clear()
+        self._coming.full.clear()
+        self._coming.roomy.clear()
         self._guesses.clear()
 
     def freeze(self):
@@ -259,18 +334,18 @@ cdef class Columns:
     def load(self, reader, Py_ssize_t n_slots):
         """Replace the contents by the sections that `freeze` gave. Raises CorruptSnapshot."""
         cdef dict fields = {}
-        cdef list full = []
+        cdef Coming coming = Coming.__new__(Coming)
         cdef Field field
         head = bytes(reader.read("columns/fields"))
         try:
             for i, shape in enumerate(json.loads(head) if head else []):
-                field = Field(str(shape["name"]), self._merge_at, full)
+                field = Field(str(shape["name"]), self._merge_at, coming)
                 field.load(f"columns/{i}", reader, n_slots, shape)
                 fields[field.name] = field
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise CorruptSnapshot(f"columns/fields: not a list of fields ({error})") from error
         self._fields = fields
-        self._full, self._prepared, self._guesses = full, [], []
+        self._coming, self._prepared, self._guesses = coming, [], []
         self.n_slots = n_slots
         self.version += 1
 

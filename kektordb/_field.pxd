@@ -2,7 +2,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 from kektordb._bitmap cimport Bitmap
 from kektordb._packed cimport Cursor, Head
-from kektordb._postings cimport Block, Pairs, Postings, Terms
+from kektordb._postings cimport Block, Coming, Pairs, Postings, Terms
 from kektordb._strings cimport StringMap
 from kektordb._types cimport slot_t
 
@@ -16,7 +16,7 @@ cdef enum:
 
 cdef class Field:
     cdef readonly str name
-    cdef list full  # postings of all fields that want to be merged
+    cdef Coming coming  # shared by the postings of all fields
     cdef Terms marks
     cdef Terms strings
     cdef Pairs numbers
@@ -31,6 +31,7 @@ cdef class Field:
     cdef int add_text(self, const char* data, size_t n, slot_t slot, bint is_removal) except -1
     cdef int add_number(self, int place, uint64_t key, slot_t slot, bint is_removal) except -1
     cdef int make_room(self) except -1
+    # Let new postings say what they want; raises Unprepared where none may be made now.
     cdef Postings track(self, Postings postings)
     cdef const char* text(self, uint32_t term, size_t* n) noexcept nogil
     cdef uint32_t find_text(self, const char* data, size_t n) noexcept nogil

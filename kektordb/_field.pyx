@@ -33,9 +33,11 @@ from kektordb._packed cimport (
     Head,
     read_head,
 )
-from kektordb._postings cimport MERGE_SHIFT, Block, Pairs, Postings, Terms, new_block
+from kektordb._postings cimport MERGE_SHIFT, Block, Coming, Pairs, Postings, Terms, new_block
 from kektordb._strings cimport StringMap
 from kektordb._types cimport NO_SLOT, slot_t
+
+from kektordb._postings import Unprepared
 from kektordb.errors import CorruptSnapshot
 
 cdef extern from "Python.h":
@@ -51,16 +53,17 @@ cdef enum:
 cdef class Field:
     """The postings of one field."""
 
-    def __cinit__(self, str name, Py_ssize_t merge_at, list full):
+    def __cinit__(self, str name, Py_ssize_t merge_at, Coming coming not None):
         self.name = name
         self.merge_at = merge_at
-        self.full = full
+        self.coming = coming
         self.n_texts = 1  # term 0 is the empty string, which the map of strings does not take
         self.order = new_block(0)
 
     cdef Postings track(self, Postings postings):
-        """Let new postings say when they want to be merged."""
-        postings.full = self.full
+        if self.coming.is_probe:
+            raise Unprepared
+        postings.coming = self.coming
         return postings
 
     cdef int add_mark(self, int mark, slot_t slot, bint is_removal) except -1:
@@ -75,12 +78,15 @@ cdef class Field:
         if self.strings is None:
             if is_removal:
                 return 0
-            self.strings = self.track(Terms.__new__(Terms, self.merge_at))
+            made = self.track(Terms.__new__(Terms, self.merge_at))
             self.texts = StringMap()
+            self.strings = made
         term = self.find_text(data, n)
         if term == NO_SLOT:
             if is_removal:
                 return 0
+            if self.coming.is_probe:
+                raise Unprepared
             term = <uint32_t>self.n_texts
             self.texts.add(term, data, n)
             self.n_texts += 1

@@ -15,8 +15,9 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from kektordb._codes cimport Codes
+from kektordb._find cimport encode
 from kektordb._hnsw cimport Graph
-from kektordb._insert cimport N_LOCKS, choose_neighbours, code_error, link_back, settle, write_list
+from kektordb._insert cimport N_LOCKS, choose_neighbours, link_back, settle, write_list
 from kektordb._memory cimport Region
 from kektordb._types cimport NO_SLOT, slot_t
 from kektordb._walk cimport (
@@ -45,7 +46,7 @@ import numpy as np
 
 cdef enum:
     CANDIDATES = 12             # for the list of a row that lost neighbours, at most, times its length
-    ENOUGH = 3                  # candidates, times the length of a list, from which on the dead of the dead are left alone
+    ENOUGH = 3                  # candidates, times that length, from which on the dead of the dead are left alone
     KEPT = 3                    # of these, that are compared exactly, times the length
     MANY_LOST = 4               # one in so many neighbours is dead: then those of the living are candidates as well
     MOST_DEAD = 128             # rows that are followed for one list
@@ -124,7 +125,7 @@ cdef void improve(Core* g, Scratch* s, slot_t slot) noexcept nogil:
     cdef int level, from_level = min(<int>g.levels[slot], top_level(top))
     cdef Py_ssize_t n
     if g.coded:
-        code_error(g, s, row)
+        encode(g, s, row, g.low, g.per_unit)
     n = without(s, descend_wide(g, space, s, query, top, from_level), slot)
     for level in range(from_level, -1, -1):
         if n == 0:
@@ -368,7 +369,8 @@ cdef class Move:
     def look(self, Py_ssize_t start, Py_ssize_t stop):
         """Copy the lists of old slots, which follow those looked at before."""
         cdef Core* o = &self.old.core
-        cdef Py_ssize_t list_bytes = o.width * <Py_ssize_t>sizeof(slot_t), upper_bytes = o.m * <Py_ssize_t>sizeof(slot_t)
+        cdef Py_ssize_t list_bytes = o.width * <Py_ssize_t>sizeof(slot_t)
+        cdef Py_ssize_t upper_bytes = o.m * <Py_ssize_t>sizeof(slot_t)
         cdef Py_ssize_t upper_start = o.upper_at[start], upper_stop = o.upper_at[stop - 1] + o.levels[stop - 1]
         self.links.grow(stop * list_bytes)
         self.upper.grow(upper_stop * upper_bytes)
@@ -455,7 +457,8 @@ cdef class Move:
 
 # ---------------------------------------------------------------------------------------------------- reaching all rows
 
-cdef void spread(const Core* g, int level, uint8_t* reached, slot_t* queue, Py_ssize_t* n, Py_ssize_t at) noexcept nogil:
+cdef void spread(const Core* g, int level, uint8_t* reached, slot_t* queue, Py_ssize_t* n,
+                 Py_ssize_t at) noexcept nogil:
     """Follow the links of a level from the rows in the queue, from place `at` on."""
     cdef Py_ssize_t j, most = g.m if level else g.m0
     cdef const slot_t* links

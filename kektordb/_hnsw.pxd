@@ -21,6 +21,7 @@ cdef class Graph:
     cdef Py_ssize_t n_upper
     cdef uint64_t n_drawn       # levels drawn so far: a slot that is used again draws another one
     cdef Scratch* free
+    cdef Scratch* writer        # of `link`: got when room is, so that it never waits for memory
     cdef uint8_t free_lock
     cdef int point(self) except -1
     cdef Scratch* take(self, Py_ssize_t n_pool) noexcept nogil

@@ -22,7 +22,7 @@ from kektordb._codes cimport TRAIN_ROWS, Codes
 from kektordb._distance cimport active_kernels
 from kektordb._find cimport find as find_rows, pool_size
 from kektordb._insert cimport COW_SHIFT, N_LOCKS, cow_copy, draw_level, insert
-from kektordb._memory cimport Region
+from kektordb._memory cimport Region, is_refused
 from kektordb._turns cimport leave, wait_turn
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 from kektordb._vectors cimport Vectors
@@ -123,6 +123,8 @@ cdef class Graph:
             following = s.next
             free_scratch(s)
             s = following
+        if self.writer != NULL:
+            free_scratch(self.writer)
         PyMem_Free(self.core.locks)
         PyMem_Free(self.core.cow_done)
         PyMem_Free(self.core.cow_locks)
@@ -137,9 +139,9 @@ cdef class Graph:
         if s != NULL:
             self.free = s.next
         unlock(&self.free_lock)
-        if s == NULL:
+        if s == NULL and not is_refused():
             s = <Scratch*>calloc(1, sizeof(Scratch))
-        if s != NULL and not fit_scratch(s, &self.core, n_pool):
+        if s != NULL and not fit_scratch(s, &self.core, self.core.n, n_pool):
             free_scratch(s)
             s = NULL
         return s
@@ -163,15 +165,21 @@ cdef class Graph:
             raise MemoryError(f"an index holds at most {MAX_ROWS} rows")
         for i in range(n_more):
             lists += draw_level(self.seed, self.n_drawn + i, factor)
-        self.vectors.reserve(n)
-        if self.codes is not None:
-            self.codes.reserve(n)
-        self.links.grow(<size_t>n * self.core.width * sizeof(slot_t))
-        self.upper.grow(<size_t>lists * self.core.m * sizeof(slot_t))
-        self.upper_at.grow(<size_t>n * sizeof(uint32_t))
-        self.levels.grow(<size_t>n)
-        self.changed.grow(<size_t>n)
-        self.point()
+        try:
+            self.vectors.reserve(n)
+            if self.codes is not None:
+                self.codes.reserve(n)
+            self.links.grow(<size_t>n * self.core.width * sizeof(slot_t))
+            self.upper.grow(<size_t>lists * self.core.m * sizeof(slot_t))
+            self.upper_at.grow(<size_t>n * sizeof(uint32_t))
+            self.levels.grow(<size_t>n)
+            self.changed.grow(<size_t>n)
+        finally:
+            self.point()  # some may have moved, others not
+        if self.writer == NULL:
+            self.writer = self.take(self.core.ef_construction)
+        if self.writer == NULL or not fit_scratch(self.writer, &self.core, n, self.core.ef_construction):
+            raise MemoryError("no memory to link rows")
 
     def touch(self, Py_ssize_t n_more):
         """Have the pages brought in that the next `n_more` rows will be written to; room was reserved.
@@ -262,7 +270,8 @@ cdef class Graph:
     def link(self, Py_ssize_t first, Py_ssize_t n, int n_threads):
         """Link `n` appended rows into the graph. Releases the GIL; searches may run meanwhile.
 
-        With one thread the graph depends only on seed and order. Raises MemoryError before anything moved.
+        With one thread the graph depends only on seed and order. Where there is memory for fewer threads there are
+        fewer; there is for one after `reserve`, else MemoryError is raised before anything moved.
         """
         cdef Scratch** scratches = <Scratch**>PyMem_Calloc(n_threads, sizeof(Scratch*))
         cdef Py_ssize_t i, alone
@@ -270,10 +279,15 @@ cdef class Graph:
         if scratches == NULL:
             raise MemoryError()
         try:
+            scratches[0], self.writer = self.writer, NULL
             for t in range(n_threads):
-                scratches[t] = self.take(self.core.ef_construction)
                 if scratches[t] == NULL:
-                    raise MemoryError("no memory to insert rows")
+                    scratches[t] = self.take(self.core.ef_construction)
+                if scratches[t] == NULL:
+                    n_threads = t
+                    break
+            if n_threads == 0:
+                raise MemoryError("no memory to insert rows")
             with nogil:
                 alone = first
                 while alone < first + n and (n_threads == 1 or alone < ALONE):
@@ -283,7 +297,8 @@ cdef class Graph:
                     for i in prange(alone, first + n, num_threads=n_threads, schedule="dynamic", chunksize=1):
                         insert(&self.core, scratches[threadid()], <slot_t>i)
         finally:
-            for t in range(n_threads):
+            self.writer = scratches[0]
+            for t in range(1, n_threads):
                 if scratches[t] != NULL:
                     self.give(scratches[t])
             PyMem_Free(scratches)

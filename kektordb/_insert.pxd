@@ -17,6 +17,5 @@ cdef void write_list(Core* g, slot_t slot, int level, const slot_t* chosen, Py_s
 cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s, const uint64_t* candidates,
                                   Py_ssize_t n, Py_ssize_t most, slot_t owner) noexcept nogil
 cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t new, int level) noexcept nogil
-cdef double code_error(const Core* g, Scratch* s, const float* row) noexcept nogil
 cdef const Space* settle(const Core* g, Scratch* s, slot_t slot, const float* row, int level,
                          Py_ssize_t* n) noexcept nogil

@@ -11,6 +11,9 @@ cdef enum:
     ROOM = FULL + 1             # places of a buffer that a block is decoded into, with one for a posting or sentinel
     FEW = 7                     # postings that a cell may hold
     MAX_EXACT = 1 << 24         # counts and lengths are exact in float32 up to here
+    SLACK = 8                   # bytes after the last block that an unaligned read may touch
+    MAX_VARINT = 5
+    MAX_PACKED = ROOM * 8 + 2 * SLACK
 
 # What a length array holds for a slot without text, so that untouched memory means "no text": lengths are kept as the
 # bits of float32 infinity changed by the bits of the length. An infinite length makes every score of the slot zero.
@@ -94,6 +97,31 @@ cdef inline float length_of(const uint32_t* lengths, slot_t slot) noexcept nogil
     return length
 
 
+cdef inline uint32_t width(uint32_t value) noexcept nogil:
+    cdef uint32_t bits = 0
+    while value >> bits:
+        bits += 1
+        if bits == 32:
+            break
+    return bits
+
+
+cdef inline uint32_t packed_bytes(uint32_t n, uint32_t slot_bits, uint32_t tf_bits) noexcept nogil:
+    return (n * slot_bits + 7) // 8 + (n * tf_bits + 7) // 8
+
+
+cdef inline uint32_t varint_bytes(uint64_t value) noexcept nogil:
+    cdef uint32_t n = 1
+    while value >= 0x80:
+        value >>= 7
+        n += 1
+    return n
+
+
+cdef inline uint64_t gap_code(slot_t slot, slot_t before, uint32_t tf) noexcept nogil:
+    return <uint64_t><uint32_t>(slot - before - 1) << 1 | (tf == 1)
+
+
 cdef int make_room(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
 cdef void put(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) noexcept nogil
 cdef uint32_t forget(cell_t* cell, slot_t slot) noexcept nogil
@@ -110,3 +138,9 @@ cdef float impact_score(uint32_t impact, float at_zero, float per_word) noexcept
 cdef List* alloc_list(uint32_t used, uint32_t n_blocks) noexcept nogil
 cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil
 cdef bint is_cell_sound(cell_t cell, Py_ssize_t n_slots, const uint32_t* lengths) noexcept nogil
+cdef bint put_in_cell(cell_t* cell, slot_t slot, uint32_t tf) noexcept nogil
+cdef bint encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cell_t* cell) noexcept nogil
+cdef int make_list(cell_t* cell, const uint32_t* lengths) noexcept nogil
+cdef int grow(cell_t* cell, size_t needed) noexcept nogil
+cdef int grow_index(List* l, uint32_t n_more) noexcept nogil
+cdef void trim(cell_t* cell) noexcept nogil

@@ -19,16 +19,12 @@ Whatever can fail for want of memory, fails in `make_room`, `compact_cell` and `
 """
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove, memset
 
 from kektordb._memory cimport free_block, resize_block
 from kektordb._types cimport NO_SLOT, slot_t
 
 cdef enum:
-    SLACK = 8                   # bytes after the last block that an unaligned read may touch
-    MAX_PACKED = ROOM * 8 + 2 * SLACK
-    MAX_VARINT = 5
     ALIGN = 16                  # what malloc rounds to; 8 bytes of each piece are its own
     FIRST_BYTES = 24            # of a new list
     MAX_LIST = 0xF0000000u
@@ -119,19 +115,6 @@ cdef float impact_score(uint32_t impact, float at_zero, float per_word) noexcept
 
 # ------------------------------------------------------------------------------------------------------------- coding
 
-cdef inline uint32_t _width(uint32_t value) noexcept nogil:
-    cdef uint32_t bits = 0
-    while value >> bits:
-        bits += 1
-        if bits == 32:
-            break
-    return bits
-
-
-cdef inline uint32_t _packed_bytes(uint32_t n, uint32_t slot_bits, uint32_t tf_bits) noexcept nogil:
-    return (n * slot_bits + 7) // 8 + (n * tf_bits + 7) // 8
-
-
 cdef inline uint64_t _load(const uint8_t* data) noexcept nogil:
     cdef uint64_t word
     memcpy(&word, data, 8)
@@ -176,8 +159,8 @@ cdef uint32_t _encode_block(const slot_t* slots, const uint32_t* tfs, uint32_t n
     block.last = before
     block.n = <uint8_t>n
     block.unused = 0
-    block.slot_bits = <uint8_t>_width(any_gap)
-    block.tf_bits = <uint8_t>_width(any_tf)
+    block.slot_bits = <uint8_t>width(any_gap)
+    block.tf_bits = <uint8_t>width(any_tf)
     block.impact = impact_of(slots, tfs, n, lengths)
     return <uint32_t>(_pack(tfs, n, block.tf_bits, _pack(gaps, n, block.slot_bits, out)) - out)
 
@@ -200,14 +183,6 @@ cdef inline slot_t _before(const List* l, uint32_t block) noexcept nogil:
     return NO_SLOT if block == 0 else blocks_of(l)[block - 1].last
 
 
-cdef inline uint32_t _varint_bytes(uint64_t value) noexcept nogil:
-    cdef uint32_t n = 1
-    while value >= 0x80:
-        value >>= 7
-        n += 1
-    return n
-
-
 cdef inline uint8_t* _write_varint(uint8_t* out, uint64_t value) noexcept nogil:
     while value >= 0x80:
         out[0] = <uint8_t>(value | 0x80)
@@ -227,12 +202,8 @@ cdef inline const uint8_t* _read_varint(const uint8_t* data, uint64_t* value) no
     return data + 1
 
 
-cdef inline uint64_t _gap_code(slot_t slot, slot_t before, uint32_t tf) noexcept nogil:
-    return <uint64_t><uint32_t>(slot - before - 1) << 1 | (tf == 1)
-
-
 cdef inline uint8_t* _write_posting(uint8_t* out, slot_t slot, slot_t before, uint32_t tf) noexcept nogil:
-    out = _write_varint(out, _gap_code(slot, before, tf))
+    out = _write_varint(out, gap_code(slot, before, tf))
     return out if tf == 1 else _write_varint(out, tf)
 
 
@@ -290,7 +261,7 @@ cdef uint32_t decode_cell(cell_t cell, slot_t* slots, uint32_t* tfs) noexcept no
     return n
 
 
-cdef bint _encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cell_t* cell) noexcept nogil:
+cdef bint encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cell_t* cell) noexcept nogil:
     """Make a cell of some postings; 0 when they are too many."""
     cdef uint8_t[2 * MAX_VARINT + FEW] data
     cdef uint8_t* at = data
@@ -314,13 +285,15 @@ cdef bint _encode_cell(const slot_t* slots, const uint32_t* tfs, uint32_t n, cel
 
 # ------------------------------------------------------------------------------------------------------------- memory
 
-cdef int _grow(cell_t* cell, size_t needed) noexcept nogil:
-    """Make the capacity of the list in a cell at least `needed`, an eighth more when it must grow."""
+cdef int grow(cell_t* cell, size_t needed) noexcept nogil:
+    """Make the capacity of the list in a cell at least `needed`, an eighth more when it grows by little."""
     cdef List* l = list_in(cell[0])
-    cdef size_t total
+    cdef size_t total = needed
     if needed <= l.capacity:
         return 0
-    total = (sizeof(List) + needed + needed // 8 + ALIGN - 1 + SLACK) // ALIGN * ALIGN - SLACK
+    if needed < l.capacity + l.capacity // 8:
+        total = l.capacity + l.capacity // 8
+    total = (sizeof(List) + total + ALIGN - 1 + SLACK) // ALIGN * ALIGN - SLACK
     if total > MAX_LIST:
         return -1
     l = <List*>resize_block(l, sizeof(List) + l.capacity, total)
@@ -331,15 +304,61 @@ cdef int _grow(cell_t* cell, size_t needed) noexcept nogil:
     return 0
 
 
-cdef int _grow_index(List* l) noexcept nogil:
-    """Make room for one more block."""
-    cdef uint32_t capacity = 1
+cdef void trim(cell_t* cell) noexcept nogil:
+    """Give back what a list has room for beyond an eighth of what it holds; its few postings go into the cell again."""
+    cdef List* l = list_in(cell[0])
+    cdef cell_t small = 0
+    cdef slot_t slots[ROOM]
+    cdef uint32_t tfs[ROOM]
+    cdef size_t total
+    if l == NULL:
+        return
+    if l.n <= FEW and l.n == l.df and n_blocks_of(l) == 0:
+        if encode_cell(slots, tfs, decode_tail(l, slots, tfs), &small):
+            free_list(l)
+            cell[0] = small
+            return
+    _trim_index(l)
+    total = sizeof(List) + l.used + max(l.used // 8, <uint32_t>SLACK)
+    total = (total + ALIGN - 1 + SLACK) // ALIGN * ALIGN - SLACK
+    if total < sizeof(List) + l.capacity:
+        l = <List*>resize_block(l, sizeof(List) + l.capacity, total)
+        if l != NULL:  # else the larger one serves as well
+            l.capacity = <uint32_t>(total - sizeof(List))
+            cell[0] = <cell_t><size_t>l
+
+
+cdef void _trim_index(List* l) noexcept nogil:
+    cdef uint32_t capacity = n_blocks_of(l)
+    cdef Index* index
+    capacity += capacity // 8
+    if l.index == NULL or l.index.capacity <= capacity + 1:
+        return
+    if capacity == 0:
+        free_block(l.index, _index_bytes(l.index.capacity))
+        l.index = NULL
+        return
+    index = <Index*>resize_block(l.index, _index_bytes(l.index.capacity), _index_bytes(capacity))
+    if index != NULL:
+        index.capacity = capacity
+        l.index = index
+
+
+cdef inline size_t _index_bytes(uint32_t capacity) noexcept nogil:
+    return sizeof(Index) + capacity * sizeof(Sealed)
+
+
+cdef int grow_index(List* l, uint32_t n_more) noexcept nogil:
+    """Make room for `n_more` blocks."""
+    cdef uint32_t capacity = n_more
+    cdef size_t old_bytes = 0
     cdef Index* index
     if l.index != NULL:
-        if l.index.n_blocks < l.index.capacity:
+        if n_more <= l.index.capacity - l.index.n_blocks:
             return 0
-        capacity = l.index.capacity + max(<uint32_t>1, l.index.capacity // 8)
-    index = <Index*>realloc(l.index, sizeof(Index) + capacity * sizeof(Sealed))
+        capacity = max(l.index.n_blocks + n_more, l.index.capacity + l.index.capacity // 8)
+        old_bytes = _index_bytes(l.index.capacity)
+    index = <Index*>resize_block(l.index, old_bytes, _index_bytes(capacity))
     if index == NULL:
         return -1
     if l.index == NULL:
@@ -361,7 +380,7 @@ cdef List* alloc_list(uint32_t used, uint32_t n_blocks) noexcept nogil:
     l.capacity = capacity
     l.used = used
     if n_blocks:
-        l.index = <Index*>malloc(sizeof(Index) + n_blocks * sizeof(Sealed))
+        l.index = <Index*>resize_block(NULL, 0, _index_bytes(n_blocks))
         if l.index == NULL:
             free_list(l)
             return NULL
@@ -372,7 +391,8 @@ cdef List* alloc_list(uint32_t used, uint32_t n_blocks) noexcept nogil:
 
 cdef void free_list(List* l) noexcept nogil:
     if l != NULL:
-        free(l.index)
+        if l.index != NULL:
+            free_block(l.index, _index_bytes(l.index.capacity))
         free_block(l, sizeof(List) + l.capacity)
 
 
@@ -384,7 +404,7 @@ cdef size_t list_bytes(const List* l) noexcept nogil:
     return total
 
 
-cdef int _make_list(cell_t* cell, const uint32_t* lengths) noexcept nogil:
+cdef int make_list(cell_t* cell, const uint32_t* lengths) noexcept nogil:
     """Move what a cell holds itself into a list."""
     cdef slot_t[FEW + 1] slots
     cdef uint32_t[FEW + 1] tfs
@@ -409,34 +429,34 @@ cdef int make_room(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengt
     cdef cell_t tried = cell[0]
     cdef List* l
     if tried == 0 or tried & 1:
-        if _put_in_cell(&tried, slot, tf):
+        if put_in_cell(&tried, slot, tf):
             return 0
-        if _make_list(cell, lengths) < 0:
+        if make_list(cell, lengths) < 0:
             return -1
     if n_tail_of(list_in(cell[0])) == FULL and _seal(cell, lengths) < 0:
         return -1
     l = list_in(cell[0])
     if l.n == 0 or slot > l.last:
-        needed = l.used + _varint_bytes(_gap_code(slot, l.last if l.n else <slot_t>NO_SLOT, tf))
+        needed = l.used + varint_bytes(gap_code(slot, l.last if l.n else <slot_t>NO_SLOT, tf))
         if tf != 1:
-            needed += _varint_bytes(tf)
-    elif l.index != NULL and slot <= _before(l, l.index.n_blocks):
+            needed += varint_bytes(tf)
+    elif n_blocks_of(l) and slot <= _before(l, l.index.n_blocks):
         needed = l.used + MAX_PACKED
-        if _grow_index(l) < 0:
+        if grow_index(l, 1) < 0:
             return -1
     else:
         needed = l.used + 3 * MAX_VARINT
-    if l.index != NULL:
+    if n_blocks_of(l):
         needed += SLACK
-    return _grow(cell, needed)
+    return grow(cell, needed)
 
 
-cdef bint _put_in_cell(cell_t* cell, slot_t slot, uint32_t tf) noexcept nogil:
+cdef bint put_in_cell(cell_t* cell, slot_t slot, uint32_t tf) noexcept nogil:
     cdef slot_t[FEW + 1] slots
     cdef uint32_t[FEW + 1] tfs
     cdef uint32_t n = decode_cell(cell[0], slots, tfs)
     n = _insert(slots, tfs, n, slot, tf)
-    return _encode_cell(slots, tfs, n, cell)
+    return encode_cell(slots, tfs, n, cell)
 
 
 cdef int _seal(cell_t* cell, const uint32_t* lengths) noexcept nogil:
@@ -454,13 +474,10 @@ cdef int _append_block(cell_t* cell, const slot_t* slots, const uint32_t* tfs, u
     cdef uint8_t packed[MAX_PACKED]
     cdef Sealed block
     cdef uint32_t n_bytes
-    if _grow_index(l) < 0:
+    if grow_index(l, 1) < 0:
         return -1
     n_bytes = _encode_block(slots, tfs, n, _before(l, l.index.n_blocks), lengths, packed, &block)
-    if _grow(cell, <size_t>l.index.tail_at + n_bytes + SLACK) < 0:
-        if l.index.n_blocks == 0:
-            free(l.index)
-            l.index = NULL
+    if grow(cell, <size_t>l.index.tail_at + n_bytes + SLACK) < 0:
         return -1
     l = list_in(cell[0])
     block.at = l.index.tail_at
@@ -480,7 +497,7 @@ cdef void put(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) n
     cdef slot_t slots[ROOM]
     cdef uint32_t tfs[ROOM]
     if cell[0] == 0 or cell[0] & 1:
-        _put_in_cell(cell, slot, tf)
+        put_in_cell(cell, slot, tf)
         return
     l = list_in(cell[0])
     data = bytes_of(l)
@@ -490,7 +507,7 @@ cdef void put(cell_t* cell, slot_t slot, uint32_t tf, const uint32_t* lengths) n
         l.used = <uint32_t>(_write_posting(data + l.used, slot, l.last if l.n else <slot_t>NO_SLOT, tf) - data)
         l.last = slot
         l.n += 1
-    elif l.index != NULL and slot <= _before(l, l.index.n_blocks):
+    elif n_blocks_of(l) and slot <= _before(l, l.index.n_blocks):
         _put_in_block(l, slot, tf, lengths)
     else:
         _write_tail(l, slots, tfs, _insert(slots, tfs, decode_tail(l, slots, tfs), slot, tf))
@@ -533,7 +550,7 @@ cdef void _put_in_block(List* l, slot_t slot, uint32_t tf, const uint32_t* lengt
     cdef uint32_t at = _find_block(l, slot)
     cdef Sealed* blocks = blocks_of(l)
     cdef uint32_t n_old = blocks[at].n
-    cdef uint32_t old_bytes = _packed_bytes(n_old, blocks[at].slot_bits, blocks[at].tf_bits)
+    cdef uint32_t old_bytes = packed_bytes(n_old, blocks[at].slot_bits, blocks[at].tf_bits)
     cdef slot_t before = _before(l, at)
     cdef uint32_t n, half, n_bytes, start, i
     cdef uint8_t* data = bytes_of(l)
@@ -575,7 +592,7 @@ cdef uint32_t forget(cell_t* cell, slot_t slot) noexcept nogil:
         tfs[kept] = tfs[i]
         kept += slots[i] != slot
     # Two gaps that become one take no more bytes than both.
-    _encode_cell(slots, tfs, kept, cell)
+    encode_cell(slots, tfs, kept, cell)
     return 0
 
 
@@ -587,7 +604,7 @@ cdef void strike(cell_t cell, slot_t slot) noexcept nogil:
     cdef List* l = list_in(cell)
     if l == NULL or l.n == 0 or slot > l.last:
         return
-    if l.index != NULL and slot <= _before(l, l.index.n_blocks):
+    if n_blocks_of(l) and slot <= _before(l, l.index.n_blocks):
         at = _find_block(l, slot)
         decode_block(bytes_of(l), &blocks_of(l)[at], _before(l, at), slots, tfs)
         for i in range(blocks_of(l)[at].n):
@@ -651,7 +668,7 @@ cdef int compact_cell(cell_t* cell, const uint32_t* lengths) noexcept nogil:
 cdef int _move_block(cell_t* cell, const slot_t* slots, const uint32_t* tfs, const uint32_t* lengths) noexcept nogil:
     """Append a full block to a list without a tail."""
     cdef List* l
-    if cell[0] == 0 and _make_list(cell, lengths) < 0:
+    if cell[0] == 0 and make_list(cell, lengths) < 0:
         return -1
     if _append_block(cell, slots, tfs, FULL, lengths) < 0:
         return -1
@@ -679,7 +696,7 @@ cdef bint is_list_sound(const List* l, Py_ssize_t n_slots, const uint32_t* lengt
         block = &blocks_of(l)[at]
         if block.n == 0 or block.n > FULL or block.slot_bits > 32 or not 0 < block.tf_bits <= 25 or block.at != tail_at:
             return False
-        tail_at += _packed_bytes(block.n, block.slot_bits, block.tf_bits)
+        tail_at += packed_bytes(block.n, block.slot_bits, block.tf_bits)
         if tail_at > l.used:
             return False
         decode_block(bytes_of(l), block, before, slots, tfs)
@@ -709,7 +726,7 @@ cdef bint is_cell_sound(cell_t cell, Py_ssize_t n_slots, const uint32_t* lengths
     decode_cell(cell, slots, tfs)
     if not _are_sound(slots, tfs, n, NO_SLOT, n_slots, lengths, &df) or df != n:
         return False
-    return _encode_cell(slots, tfs, n, &again) and again == cell
+    return encode_cell(slots, tfs, n, &again) and again == cell
 
 
 cdef bint _are_sound(const slot_t* slots, const uint32_t* tfs, uint32_t n, slot_t before, Py_ssize_t n_slots,

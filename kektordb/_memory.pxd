@@ -11,3 +11,6 @@ cdef class Region:
 # realloc and free for arrays that may be large; the caller keeps the size. NULL when there is no memory.
 cdef void* resize_block(void* old, size_t old_size, size_t size) noexcept nogil
 cdef void free_block(void* data, size_t size) noexcept nogil
+
+# Whether a test wants the request for memory to fail that comes now: for those who ask malloc themselves.
+cdef bint is_refused() noexcept nogil

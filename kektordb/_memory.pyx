@@ -68,8 +68,36 @@ cdef enum:
     BIG = 1 << 18
 
 
+# Tests see what happens without memory: so many requests are granted yet, and none after them; all while negative.
+cdef Py_ssize_t n_granted = -1
+
+
+def grant(Py_ssize_t n):
+    """For tests: grant `n` more requests for memory and refuse all that follow; -1 grants all again.
+
+    Returns
+    -------
+    int
+        What was left of the last number; -1 when there was none.
+    """
+    global n_granted
+    before = n_granted
+    n_granted = n
+    return before
+
+
+cdef bint is_refused() noexcept nogil:
+    global n_granted
+    if n_granted > 0:
+        n_granted -= 1
+        return False
+    return n_granted == 0
+
+
 cdef void* resize_block(void* old, size_t old_size, size_t size) noexcept nogil:
     cdef void* data
+    if is_refused():
+        return NULL
     if old_size >= BIG and size >= BIG:
         return region_resize(old, old_size, size)
     if old_size < BIG and size < BIG:
@@ -107,7 +135,7 @@ cdef class Region:
         if size < n_bytes:
             size = n_bytes
         size = (size + PAGE - 1) // PAGE * PAGE
-        data = region_resize(self.data, self.size, size)
+        data = NULL if is_refused() else region_resize(self.data, self.size, size)
         if data == NULL:
             raise MemoryError(f"no memory for {size} bytes")
         self.data = <char*>data

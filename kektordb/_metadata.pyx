@@ -181,6 +181,23 @@ cdef class MetadataStore:
         """Tell whether `reserve` has nothing to do."""
         return not self.rows.is_wasteful() and self.rows.has_room(n_slots, n_bytes + SHAPE_BYTES * n_rows, n_rows)
 
+    def expect(self, list encoded not None):
+        """Learn the keys of rows to come, as `encode_metadata` returned them, so that `put_many` only copies.
+
+        Rows whose keys are too many, or too long, to be kept once are put by way of an object all the same. Raises
+        MetadataError for what is not encoded metadata.
+        """
+        cdef bytes data
+        cdef Layout layout
+        cdef uint32_t shape
+        cdef size_t n
+        for data in encoded:
+            n = <size_t>PyBytes_GET_SIZE(data)
+            if n and _read_layout(&layout, PyBytes_AS_STRING(data), n) and not self._is_known(&layout, &shape):
+                metadata = decode_metadata(data)
+                if metadata and self._shape_of(metadata) != PLAIN:
+                    self._note_form(data)
+
     def put_many(self, uint32_t first, list encoded not None):
         """Set the metadata of the slots from `first` on, one for each of `encoded`.
 

@@ -10,6 +10,15 @@ class Block:
     def size(self) -> int: ...
     def read(self, start: int, stop: int) -> bytes: ...
 
+class Unprepared(Exception):
+    """Something must be made before entries can be counted."""
+
+@disjoint_base
+class Coming:
+    """What is known about entries to come."""
+
+    def __new__(cls) -> Coming: ...
+
 @disjoint_base
 class Postings:
     def __new__(cls, merge_at: int) -> Postings: ...

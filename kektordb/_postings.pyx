@@ -13,12 +13,11 @@ event matches: replaying the delta in order gives the right bits even where a sl
 from cpython.bytes cimport PyBytes_FromStringAndSize
 from cpython.memoryview cimport PyMemoryView_FromMemory
 from libc.stdint cimport uint32_t, uint64_t
-from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy
 
 from kektordb._bitmap cimport bitmap_clear, bitmap_get, bitmap_set
 from kektordb._memory cimport free_block, resize_block
-from kektordb._types cimport slot_t, word_t
+from kektordb._types cimport NO_SLOT, slot_t, word_t
 
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
@@ -75,6 +74,17 @@ cdef Block _loaded(reader, str name):
     return block
 
 
+class Unprepared(Exception):
+    """Something must be made before entries can be counted."""
+
+
+cdef class Coming:
+    """What is known about entries to come."""
+
+    def __cinit__(self):
+        self.full, self.parts, self.roomy = [], [], []
+
+
 cdef class Postings:
     """What `Pairs` and `Terms` share: the delta, and matching.
 
@@ -90,11 +100,16 @@ cdef class Postings:
         self.merge_at = max(1, merge_at)
 
     def __dealloc__(self):
-        free(self.delta)
+        free_block(self.delta, <size_t>self.delta_capacity * sizeof(entry_t))
         self.delta = NULL
 
     cdef int append(self, uint64_t key, slot_t slot, bint is_removal) except -1:
         cdef entry_t* entry
+        if slot == NO_SLOT:
+            if self.n_coming == 0:
+                self.coming.parts.append(self)
+            self.n_coming += 1
+            return 0
         if self.n_delta >= self.room:
             self._grow_delta()
         entry = &self.delta[self.n_delta]
@@ -109,41 +124,77 @@ cdef class Postings:
     cdef int _grow_delta(self) except -1:
         """Make room for one entry more, by a merge when the delta is as large as it may be; ask for one before that."""
         cdef Py_ssize_t limit = max(self.merge_at, self.n_base >> MERGE_SHIFT)
-        cdef Py_ssize_t capacity = self.delta_capacity
-        cdef entry_t* delta
-        if self.n_delta >= limit:
-            self.prepare()
-            self.adopt()
-        elif self.n_delta >= limit - limit // EARLY_SHARE and self.full is not None:
-            self.full.append(self)
-        if self.n_delta < limit - limit // EARLY_SHARE:
-            limit -= limit // EARLY_SHARE
-        if self.n_delta >= capacity:
-            capacity = min(limit, max(16, 2 * capacity))
-            delta = <entry_t*>realloc(self.delta, capacity * sizeof(entry_t))
-            if delta == NULL:
-                raise MemoryError(f"no memory for {capacity} postings")
-            self.delta = delta
-            self.delta_capacity = capacity
-        self.room = min(limit, capacity)
+        cdef Py_ssize_t early = limit // EARLY_SHARE
+        if self.n_delta >= limit and self._merged():
+            limit = max(self.merge_at, self.n_base >> MERGE_SHIFT)
+            early = limit // EARLY_SHARE
+        elif self.n_delta >= limit - early and self.coming is not None:
+            self.coming.full.append(self)
+        if self.n_delta < limit - early:
+            limit -= early
+        elif self.n_delta >= limit:
+            limit = self.n_delta + early + 1  # without memory for a merge: the next attempt
+        if self.n_delta >= self.delta_capacity:
+            self._resize(min(limit, max(16, 2 * self.delta_capacity)))
+        self.room = min(limit, self.delta_capacity)
         return 0
+
+    cdef int _merged(self) except -1:
+        """Merge; return whether there was memory for that."""
+        try:
+            self.prepare()
+        except MemoryError:
+            return False
+        self.adopt()
+        return True
+
+    cdef int _resize(self, Py_ssize_t capacity) except -1:
+        cdef entry_t* delta = <entry_t*>resize_block(
+            self.delta, <size_t>self.delta_capacity * sizeof(entry_t), <size_t>capacity * sizeof(entry_t)
+        )
+        if delta == NULL:
+            raise MemoryError(f"no memory for {capacity} postings")
+        self.delta = delta
+        self.delta_capacity = capacity
+        return 0
+
+    cdef bint has_room(self) noexcept nogil:
+        return self.n_delta + self.n_coming <= self.delta_capacity
+
+    cdef int reserve(self) except -1:
+        cdef Py_ssize_t limit = max(self.merge_at, self.n_base >> MERGE_SHIFT)
+        if not self.has_room():
+            # A merge that fails leaves everything in the delta, so it has room for all.
+            self._resize(max(self.n_delta + self.n_coming, min(limit, 2 * self.delta_capacity), 16))
+            if self.delta_capacity > limit:
+                self.coming.roomy.append(self)
+        return 0
+
+    cdef void trim(self) noexcept:
+        cdef Py_ssize_t capacity = max(self.n_delta, self.merge_at, self.n_base >> MERGE_SHIFT)
+        cdef entry_t* delta
+        if self.delta_capacity > capacity:
+            delta = <entry_t*>resize_block(
+                self.delta, <size_t>self.delta_capacity * sizeof(entry_t), <size_t>capacity * sizeof(entry_t)
+            )
+            if delta != NULL:  # else the larger one serves as well
+                self.delta = delta
+                self.delta_capacity = capacity
+                self.room = min(self.room, capacity)
 
     cdef int prepare(self) except -1:
         cdef entry_t* changes
         cdef Py_ssize_t n_changes
+        cdef Block held
         if self.fresh_slots is not None or self.n_delta == 0:
             return 0
-        changes = <entry_t*>malloc(2 * self.n_delta * sizeof(entry_t))
-        if changes == NULL:
-            raise MemoryError(f"no memory to merge {self.n_delta} postings")
-        try:
-            with nogil:
-                memcpy(changes, self.delta, self.n_delta * sizeof(entry_t))
-                _sort(changes, changes + self.n_delta, self.n_delta)
-                n_changes = _keep_last(changes, self.n_delta)
-            self._merge_base(changes, n_changes)
-        finally:
-            free(changes)
+        held = new_block(2 * self.n_delta * <Py_ssize_t>sizeof(entry_t))
+        changes = <entry_t*>held.data
+        with nogil:
+            memcpy(changes, self.delta, self.n_delta * sizeof(entry_t))
+            _sort(changes, changes + self.n_delta, self.n_delta)
+            n_changes = _keep_last(changes, self.n_delta)
+        self._merge_base(changes, n_changes)
         return 0
 
     cdef int adopt(self) except -1:
@@ -247,17 +298,12 @@ cdef class Postings:
         """Replace the contents by the sections that `freeze` gave. Raises CorruptSnapshot for what it cannot be."""
         cdef Block delta = _loaded(reader, f"{prefix}.delta")
         cdef bint is_sound = delta.size % <Py_ssize_t>sizeof(entry_t) == 0
-        cdef entry_t* entries
         self.index = _loaded(reader, f"{prefix}.index")
         self.slots = _loaded(reader, f"{prefix}.slots")
         self.n_base = self.slots.size // <Py_ssize_t>sizeof(slot_t)
-        entries = <entry_t*>malloc(delta.size + 1)
-        if entries == NULL:
-            raise MemoryError(f"no memory for {delta.size} bytes of postings")
-        memcpy(entries, delta.data, delta.size)
-        free(self.delta)
-        self.delta = entries
-        self.n_delta = self.delta_capacity = delta.size // <Py_ssize_t>sizeof(entry_t)
+        self.n_delta = delta.size // <Py_ssize_t>sizeof(entry_t)
+        self._resize(self.n_delta)
+        memcpy(self.delta, delta.data, delta.size)
         self.room = 0
         self.n_live = n_live
         with nogil:

@@ -34,6 +34,7 @@ cdef class TextField:
                       uint32_t length) noexcept nogil
     cdef void strike_all(self, slot_t slot) noexcept nogil
     cdef void drop(self, slot_t slot) noexcept nogil
+    cdef void tidy(self, slot_t slot) noexcept nogil
     cdef int compact(self) except -1
     cdef bint is_wasteful(self) noexcept nogil
     cdef bint check(self) noexcept nogil

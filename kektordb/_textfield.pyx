@@ -156,23 +156,34 @@ cdef class TextField:
         self.dead_bytes -= n_bytes
 
     cdef void drop(self, slot_t slot) noexcept nogil:
-        """Take a text out of the statistics. Its postings stay until lists with many such are written anew."""
+        """Take a text out of the statistics; its postings stay. Lists neither grow nor shrink."""
         cdef size_t n_bytes = 0
         cdef const char* at = self.terms.get(slot, &n_bytes)
         cdef const char* stop = at + n_bytes
         cdef uint32_t term = NO_SLOT
-        cdef Py_ssize_t budget = COMPACT_BUDGET
-        cdef uint32_t n_dead
         self.n_docs -= 1
         self.total_length -= <uint64_t>length_of(self.lengths, slot)
         self.lengths[slot] = 0
         self.dead_bytes += n_bytes
         while at < stop:
             at = next_term(at, &term)
-            n_dead = forget(&self.cells[term], slot)
+            forget(&self.cells[term], slot)
             self.n_postings -= 1
-            if n_dead > DEAD_MIN + (n_of(self.cells[term]) >> DEAD_SHIFT) and budget > 0:
-                budget -= n_of(self.cells[term])
+
+    cdef void tidy(self, slot_t slot) noexcept nogil:
+        """Write anew those lists of a dropped text in which there are many postings of such."""
+        cdef size_t n_bytes = 0
+        cdef const char* at = self.terms.get(slot, &n_bytes)
+        cdef const char* stop = at + n_bytes
+        cdef uint32_t n, term = NO_SLOT
+        cdef Py_ssize_t budget = COMPACT_BUDGET
+        if at == NULL or self.has(slot):
+            return
+        while at < stop and budget > 0:
+            at = next_term(at, &term)
+            n = n_of(self.cells[term])
+            if n - df_of(self.cells[term]) > DEAD_MIN + (n >> DEAD_SHIFT):
+                budget -= n
                 compact_cell(&self.cells[term], self.lengths)  # without memory it stays as it is
 
     cdef int compact(self) except -1:

@@ -194,5 +194,5 @@ cdef Py_ssize_t descend_wide(const Core* g, const Space* space, Scratch* s, cons
 cdef void sort_entries(uint64_t* a, Py_ssize_t n) noexcept nogil
 cdef void rekey(const Space* space, Scratch* s, const void* query, Py_ssize_t n) noexcept nogil
 cdef Py_ssize_t mark(Scratch* s, Py_ssize_t n) noexcept nogil
-cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nogil
+cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_rows, Py_ssize_t n_pool) noexcept nogil
 cdef void free_scratch(Scratch* s) noexcept nogil

@@ -8,6 +8,7 @@ from libc.math cimport sqrt
 from libc.stdint cimport uint8_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
 
+from kektordb._memory cimport is_refused
 from kektordb._types cimport NO_SLOT, key_t, slot_t, word_t
 
 cdef enum:
@@ -231,8 +232,8 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
     free(s)
 
 
-cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nogil:
-    """Give scratch room for the rows of the graph and a pool of `n_pool`. Returns 0 when there is no memory."""
+cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_rows, Py_ssize_t n_pool) noexcept nogil:
+    """Give scratch room for so many rows of the graph and a pool of `n_pool`. Returns 0 when there is no memory."""
     cdef Py_ssize_t n, n_work = BEAM * g.m0
     cdef uint8_t* visited
     cdef uint64_t* pool
@@ -249,9 +250,9 @@ cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nog
         if (s.work == NULL or s.keys == NULL or s.candidates == NULL or s.chosen == NULL or s.chosen_keys == NULL
                 or s.query == NULL or s.row == NULL or s.code == NULL):
             return False
-    if s.n_visited < g.n:
-        n = g.n + g.n // 8 + 64
-        visited = <uint8_t*>calloc(n, 1)
+    if s.n_visited < n_rows:
+        n = n_rows + n_rows // 8 + 64
+        visited = NULL if is_refused() else <uint8_t*>calloc(n, 1)
         if visited == NULL:
             return False
         free(s.visited)
@@ -262,7 +263,7 @@ cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_pool) noexcept nog
     if n_pool < g.m0:
         n_pool = g.m0
     if s.n_pool < n_pool:
-        pool = <uint64_t*>realloc(s.pool, n_pool * sizeof(uint64_t))
+        pool = NULL if is_refused() else <uint64_t*>realloc(s.pool, n_pool * sizeof(uint64_t))
         if pool == NULL:
             return False
         s.pool = pool

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
@@ -12,15 +13,16 @@ import numpy.typing as npt
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
 from kektordb._hnsw import Graph
-from kektordb._metadata import MetadataStore, decode_metadata, encoded_size
+from kektordb._metadata import MetadataStore, decode_metadata
 from kektordb._rwlock import RWLock
 from kektordb._search import Searchable
-from kektordb._strings import StringMap, utf8_size
+from kektordb._strings import StringMap
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot
 from kektordb.operations import DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
 from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
+from kektordb.reserving import SLICE, Reservations
 from kektordb.results import Item
 from kektordb.text.fields import Counted, TextFields
 from kektordb.types import Section, SectionReader
@@ -30,12 +32,8 @@ __all__ = ["Collection"]
 Params = dict[str, Any] | None
 Step = Callable[[int], None]
 
-# Rows that come in at once while searches wait: about a millisecond of work under the write lock.
-SLICE = 256
-# Of texts, as many terms as take about as long.
+# Terms of texts that come in at once: they take about as long as `SLICE` rows.
 SLICE_TERMS = 8192
-# Rows for which memory is got at least: address space for the most part, until it is written to.
-AHEAD = 256
 
 
 class Collection(Searchable):
@@ -73,11 +71,12 @@ class Collection(Searchable):
         self.graph = None
         # Has the memory for the first rows of an index without dimension; a write that is refused decides none.
         self._reserved: Graph | None = None
-        self._n_reserved = 0  # slots for which there is memory in the graph
+        self._reservations = Reservations(self)
+        self._is_untidy = False
         if config.dim:
             self._decide(config.dim)
 
-    def _graph_for(self, dim: int) -> Graph:
+    def graph_for(self, dim: int) -> Graph:
         """Return the graph, or the one that there will be when the first rows have `dim` dimensions."""
         if self.graph is not None:
             return self.graph
@@ -86,12 +85,12 @@ class Collection(Searchable):
             vectors = Vectors(dim, config.metric, config.precision)
             coded = config.traversal == "codes"
             self._reserved = Graph(vectors, config.m, config.ef_construction, config.seed, coded)
-            self._n_reserved = 0
+            self._reservations.n_rows = 0
         return self._reserved
 
     def _decide(self, dim: int) -> Graph:
         """Return the graph; the first rows decide the dimension of an index without one."""
-        graph = self._graph_for(dim)
+        graph = self.graph_for(dim)
         self.graph, self.dim, self._reserved = graph, dim, None
         return graph
 
@@ -110,54 +109,57 @@ class Collection(Searchable):
 
     # ------------------------------------------------------------------------------------------------------ writing
 
-    def reserve(self, operations: Sequence[PutItems]) -> None:
-        """Get the memory that applying `operations` takes; MemoryError changes nothing that can be seen."""
-        n, n_id_bytes, n_bytes, n_rows = 0, 0, 0, 0
-        for operation in operations:
-            n += len(operation.ids)
-            n_id_bytes += utf8_size(operation.ids)
-            size, rows = encoded_size(operation.metadata)
-            n_bytes += size
-            n_rows += rows
-        graph = self._graph_for(operations[0].vectors.shape[1])
-        n_slots = len(graph) + n
-        # What takes long is done beside the searches; most single rows find room for them.
-        self.columns.merge_beside()
-        if (
-            n_slots <= self._n_reserved
-            and self.ids.has_room(n, n_id_bytes)
-            and self.metadata.has_room(n_slots, n_bytes, n_rows)
-        ):
+    def reserve(self, operations: Sequence[PutItems | PutMetadata]) -> None:
+        """Get the memory that applying `operations` in this order takes; MemoryError changes nothing that can be seen.
+
+        It is theirs until `tidy`. Deleting takes none.
+        """
+        self._reservations.make(operations)
+
+    def tidy(self) -> None:
+        """Give back what was reserved and not taken, and what is wasted by now; all that was reserved is applied.
+
+        Without memory it stays as it is, which only costs memory and time.
+        """
+        if not self._is_untidy and not self.columns.is_roomy():
+            self._reservations.forget()
             return
-        ahead = max(n, AHEAD)
-        self.ids.prepare_more(ahead)
+        self._is_untidy = False
         with self.lock.write:
-            graph.reserve(ahead)
-            self.ids.reserve_more(ahead, n_id_bytes)
-            self.metadata.reserve(len(graph) + ahead, n_bytes, n_rows)
-            self._n_reserved = len(graph) + ahead
+            self._reservations.give_back()
+        more = self.texts is not None
+        while more and self.texts is not None:
+            more = False
+            with self.lock.write, suppress(MemoryError):
+                more = self.texts.tidy(SLICE)
+        with self.lock.write, suppress(MemoryError):
+            self.ids.compact_if_wasteful()
+            self.metadata.compact_if_wasteful()
 
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
         self._note(operation)
         vectors, ids, metadata, replace = operation.vectors, operation.ids, operation.metadata, operation.replace
         total = len(ids)
+        words = None if self.texts is None else self._reservations.words(operation)
+        self._is_untidy |= replace
         self._train(vectors)
         if total <= SLICE:
-            self._put_slice(vectors, ids, metadata, replace, n_threads)
+            self._put_slice(vectors, ids, metadata, words, replace, n_threads)
             if step is not None:
                 step(total)
             return
         for start in range(0, total, SLICE):
             part = slice(start, start + SLICE)
             self.columns.merge_beside()
-            self._put_slice(vectors[part], ids[part], metadata[part], replace, n_threads)
+            of_part = None if words is None else words[part]
+            self._put_slice(vectors[part], ids[part], metadata[part], of_part, replace, n_threads)
             if step is not None:
                 step(min(start + SLICE, total))
 
     def _train(self, rows: npt.NDArray[np.float32] | None = None) -> None:
         """Let the codes follow the data. Searches run meanwhile, but for the moment in which new codes take over."""
-        graph = self.graph if rows is None else self._graph_for(rows.shape[1])
+        graph = self.graph if rows is None else self.graph_for(rows.shape[1])
         if graph is None:
             return
         try:
@@ -169,11 +171,16 @@ class Collection(Searchable):
             pass  # Nothing changed, and the graph is walked as before: slower, never wrong.
 
     def _put_slice(
-        self, vectors: npt.NDArray[np.float32], ids: list[str], metadata: list[bytes], replace: bool, n_threads: int
+        self,
+        vectors: npt.NDArray[np.float32],
+        ids: list[str],
+        metadata: list[bytes],
+        counted: list[list[Counted]] | None,
+        replace: bool,
+        n_threads: int,
     ) -> None:
         n, lock = len(ids), self.lock
-        self._graph_for(vectors.shape[1]).touch(n)
-        counted = None if self.texts is None else self.texts.count(metadata)
+        self.graph_for(vectors.shape[1]).touch(n)
         with lock.write:
             graph = self._decide(vectors.shape[1])
             first = graph.append(vectors)
@@ -202,8 +209,6 @@ class Collection(Searchable):
         if texts is not None and counted is not None:
             for slot, text in enumerate(counted, first):
                 texts.add(slot, text)
-            if replace:
-                texts.compact_if_wasteful()
         self.ids.add_many(first, ids)
         self.alive.set_range(first, first + len(ids))
         self.n_alive += len(ids)
@@ -221,12 +226,10 @@ class Collection(Searchable):
     def delete(self, operation: DeleteItems) -> None:
         """Apply a `DeleteItems`; an id that is not there is passed over."""
         self._note(operation)
+        self._is_untidy = True
         with self.lock.write:
             for id in operation.ids:
                 self._bury(id)
-            self.ids.compact_if_wasteful()
-            if self.texts is not None:
-                self.texts.compact_if_wasteful()
 
     def put_metadata(self, operation: PutMetadata) -> None:
         """Apply a `PutMetadata`."""
@@ -237,16 +240,14 @@ class Collection(Searchable):
         if slot < 0:
             return
         old = self.metadata.get(slot)
-        changes = None if self.texts is None else self.texts.changes(old, metadata)
+        changes = None if self.texts is None else self._reservations.changes(operation, old, metadata)
+        self._is_untidy = True
         with self.lock.write:
             self.columns.remove(slot, old)
-            self.metadata.reserve(slot + 1, len(operation.metadata))
             self.metadata.put(slot, metadata)
             self.columns.add(slot, metadata)
-            self.metadata.compact_if_wasteful()
             if self.texts is not None and changes is not None:
                 self.texts.replace(slot, changes)
-                self.texts.compact_if_wasteful()
 
     def _note(self, operation: Operation) -> None:
         if self.journal is not None:
@@ -264,7 +265,7 @@ class Collection(Searchable):
             old = (self.graph, self.ids, self.metadata, self.columns, self.texts, self.alive, self._reserved)
             self.graph, self.ids, self.metadata, self.columns = fresh.graph, fresh.ids, fresh.metadata, fresh.columns
             self.texts, self.alive, self.n_alive = fresh.texts, fresh.alive, fresh.n_alive
-            self._reserved, self._n_reserved = fresh._reserved, fresh._n_reserved
+            self._reserved, self._reservations = fresh._reserved, Reservations(self)
             self._filtered, self.journal, self.refined_to = MatchCache(), None, 0
         return old
 

@@ -239,6 +239,7 @@ class Commits:
             self._make_durable()
             self._apply(operation, n_threads, step)
             self._unfinished = False
+            self._state.tidy()
         return operation
 
     def _lead(self) -> None:
@@ -298,6 +299,7 @@ class Commits:
             self._apply(write.operation, write.n_threads, write.step)
             write.done = True
         self._unfinished = False
+        self._state.tidy()
 
     def _append(self, operation: Operation, waiting: Sequence[Operation] = ()) -> None:
         """Step 2 for a checked operation. From here until it is applied the log is ahead of memory.

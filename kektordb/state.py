@@ -89,6 +89,7 @@ class State:
         self.collections: dict[int, Collection] = {}
         self.kv = KeyValue()
         self.next_number = 1
+        self._untidy: list[Collection] = []
 
     def collection(self, name: str) -> Collection:
         """Return the index of this name. Raises IndexNotFound."""
@@ -108,12 +109,12 @@ class State:
 
     def reserve(self, operation: Operation) -> None:
         """Get the memory that `apply` will take, so that it cannot fail; MemoryError changes nothing."""
-        if isinstance(operation, PutItems):
+        if isinstance(operation, PutItems | PutMetadata):
             self._collection(operation.number).reserve((operation,))
         elif isinstance(operation, Group):
-            puts: dict[int, list[PutItems]] = {}
-            for member in operation.operations:
-                if isinstance(member, PutItems):
+            puts: dict[int, list[PutItems | PutMetadata]] = {}
+            for member in _members(operation):
+                if isinstance(member, PutItems | PutMetadata):
                     puts.setdefault(member.number, []).append(member)
             for number, of_index in puts.items():
                 self._collection(number).reserve(of_index)
@@ -122,11 +123,11 @@ class State:
         """Let an operation happen. It was checked against this state, and its memory is reserved."""
         match operation:
             case PutItems():
-                self._collection(operation.number).put(operation, n_threads or self.n_threads, step)
+                self._written(operation.number).put(operation, n_threads or self.n_threads, step)
             case DeleteItems():
-                self._collection(operation.number).delete(operation)
+                self._written(operation.number).delete(operation)
             case PutMetadata():
-                self._collection(operation.number).put_metadata(operation)
+                self._written(operation.number).put_metadata(operation)
             case Configure():
                 collection = self._collection(operation.number)
                 collection.config = collection.config.configured(operation.settings)
@@ -145,6 +146,16 @@ class State:
             case Group():
                 for member in operation.operations:
                     self.apply(member, n_threads)
+
+    def tidy(self) -> None:
+        """Give back what applying left over; all that was reserved is applied. It cannot fail."""
+        while self._untidy:
+            self._untidy.pop().tidy()
+
+    def _written(self, number: int) -> Collection:
+        collection = self._collection(number)
+        self._untidy.append(collection)
+        return collection
 
     def _collection(self, number: int) -> Collection:
         try:
@@ -166,6 +177,7 @@ class State:
             else:
                 self.reserve(operation)
                 self.apply(operation)
+                self.tidy()
             if step is not None:
                 step()
         self._replay_joined(waiting)
@@ -176,6 +188,7 @@ class State:
             self._collection(operation.number)
             self.reserve(operation)
             self.apply(operation)
+            self.tidy()
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
@@ -215,6 +228,15 @@ class State:
         except (msgspec.DecodeError, KeyError, TypeError) as error:
             raise CorruptSnapshot(f"the catalogue of a snapshot cannot be read: {error!r}") from error
         self.kv.load(snapshot)
+
+
+def _members(group: Group) -> Iterator[Operation]:
+    """Yield the operations of a group, those of groups within it among them, in the order in which they happen."""
+    for member in group.operations:
+        if isinstance(member, Group):
+            yield from _members(member)
+        else:
+            yield member
 
 
 # Rows that are replayed as one batch: enough for the threads, little enough to hold in memory twice.

@@ -120,6 +120,7 @@ def _catch_up(state: State, journal: deque[Operation], control: Control | None) 
         state.apply(operation)
         if control is not None:
             control.check()
+    state.tidy()
 
 
 def _n_items(operation: Operation) -> int:

@@ -19,7 +19,20 @@ PACKAGE = Path(kektordb.__file__).parent
 # The rows of ARCHITECTURE.md from the ground up; a module belongs to the row of the longest name that it begins with.
 ROWS = {
     "ground": ["errors", "types", "operations", "settings"],
-    "state": ["state", "collection", "kv", "fusion", "ranking", "results", "query", "text", "metadata", "copying", "_"],
+    "state": [
+        "state",
+        "collection",
+        "kv",
+        "fusion",
+        "ranking",
+        "results",
+        "query",
+        "text",
+        "metadata",
+        "copying",
+        "reserving",
+        "_",
+    ],
     "storage": ["storage"],
     "engine": [
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),

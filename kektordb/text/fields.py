@@ -21,6 +21,7 @@ import numpy.typing as npt
 from kektordb._bitmap import Bitmap
 from kektordb._bm25 import TextIndex
 from kektordb._metadata import MetadataStore, decode_metadata
+from kektordb._room import TextRoom
 from kektordb._vocabulary import Vocabulary
 from kektordb.errors import CorruptSnapshot
 from kektordb.operations import IndexConfig
@@ -76,6 +77,7 @@ class TextFields:
         self._weights: dict[str, float] = config.field_weights or {}
         self._metadata = metadata
         self._lock = threading.Lock()
+        self._removed: list[int] = []
 
     # ------------------------------------------------------------------------------------------------------ writing
 
@@ -133,10 +135,10 @@ class TextFields:
             ours = np.array([self._own(term, of, known) for term in different.tolist()], dtype=np.int64)[places]
             # Terms ascend within a text; ours may stand in another order.
             order = np.argsort(np.repeat(np.arange(len(lengths)) << 32, np.diff(starts)) | ours)
-            ours, counts = ours[order].astype(np.uint32), counts[order]
+            sorted_terms, counts = ours[order].astype(np.uint32), counts[order]
             for slot in slots.tolist():
                 part = slice(starts[slot], starts[slot + 1])
-                self.index.add(number, first + slot, ours[part], counts[part], int(lengths[slot]))
+                self.index.add(number, first + slot, sorted_terms[part], counts[part], int(lengths[slot]))
 
     def _own(self, term: int, of: TextFields, known: dict[int, int]) -> int:
         """Return our number of a term of others."""
@@ -145,9 +147,17 @@ class TextFields:
             number = known[term] = self.vocabulary.add(of.term(term))
         return number
 
+    def room(self, first: int, texts: list[list[Counted]], changed: list[tuple[int, list[Counted]]]) -> TextRoom:
+        """Look how much memory it takes to add texts to the slots from `first` on, and to change others.
+
+        No lock is needed for looking.
+        """
+        return TextRoom(self.index, first, texts, changed)
+
     def remove(self, slot: int) -> None:
-        """Remove the texts of a slot."""
-        self.index.remove_all(slot)
+        """Remove the texts of a slot; what they leave behind is for `tidy`."""
+        if self.index.remove_all(slot):
+            self._removed.append(slot)
 
     def changes(self, old: dict[str, Any], new: dict[str, Any]) -> tuple[list[int], list[Counted]]:
         """Return the numbers of the fields whose text is no longer that of `old`, and what they have now."""
@@ -162,10 +172,20 @@ class TextFields:
             self.index.remove(number, slot)
         self.add(slot, changes[1])
 
-    def compact_if_wasteful(self) -> None:
-        """Give back the memory of deleted texts when they are more than half of all."""
+    def tidy(self, n: int) -> bool:
+        """Give back memory of removed texts where they are many, looking at `n` of them; return whether any are left.
+
+        MemoryError changes nothing.
+        """
+        removed = self._removed
+        for slot in removed[-n:]:
+            self.index.tidy(slot)
+        del removed[-n:]
+        if removed:
+            return True
         if self.index.is_wasteful():
             self.index.compact()
+        return False
 
     # ------------------------------------------------------------------------------------------------------ reading
 
