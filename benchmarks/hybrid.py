@@ -10,16 +10,19 @@ import numpy as np
 
 import kektordb
 from benchmarks import synthetic
+from benchmarks.corpus import documents, queries
 from benchmarks.measure import interleave, median
 from benchmarks.options import Options
 from benchmarks.report import table
 from benchmarks.systems.system import BUILD_THREADS, EF_CONSTRUCTION, M
 from benchmarks.text_systems import FIELD, LANGUAGE
 from kektordb.fusion import METHODS
+from kektordb.text import Analyzer
 
-__all__ = ["measure"]
+__all__ = ["run"]
 
 N_ROWS = 100_000
+N_TEXTS = 42_000
 DIM = 384
 N_QUERIES = 200
 K = 10
@@ -27,9 +30,11 @@ K = 10
 FILTER = "half = true"
 
 
-def measure(options: Options, texts: list[str], asked: list[str]) -> dict[str, Any]:
+def run(options: Options) -> dict[str, Any]:
     """Measure one index whose rows have a vector and a text; texts come again when there are fewer than rows."""
-    n, n_queries = options.size(N_ROWS), min(N_QUERIES, len(asked))
+    n, n_queries = options.size(N_ROWS), options.size(N_QUERIES)
+    texts = documents(options.size(N_TEXTS))
+    asked = queries(texts, n_queries, Analyzer(LANGUAGE).stop_words)
     rows, points = synthetic.make(n, n_queries, DIM, "cosine")
     index = kektordb.open(":memory:").create_index(
         "hybrid", dim=DIM, m=M, ef_construction=EF_CONSTRUCTION, text_language=LANGUAGE

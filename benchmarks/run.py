@@ -16,7 +16,20 @@ from benchmarks.options import Options
 from benchmarks.systems import NAMES
 from benchmarks.text_systems import TEXT_NAMES
 
-PARTS = ("search", "build", "filters", "writes", "mixed", "threads", "thin", "memory", "text", "imports", "plot")
+PARTS = (
+    "search",
+    "build",
+    "filters",
+    "writes",
+    "mixed",
+    "threads",
+    "thin",
+    "memory",
+    "text",
+    "hybrid",
+    "imports",
+    "plot",
+)
 
 SYSTEMS = tuple(dict.fromkeys(NAMES + TEXT_NAMES))
 

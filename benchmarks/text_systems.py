@@ -93,6 +93,22 @@ class Kektordb(TextSystem):
         self.db.close()
 
 
+class LeastGraph(Kektordb):
+    """The public calls, of a database in memory whose vectors say nothing: for those who only search texts."""
+
+    name = "kektordb-least"
+
+    def __init__(self, texts: list[str], _terms: list[list[str]], _folder: Path) -> None:
+        self.db = kektordb.open(":memory:")
+        self.items = self.db.create_index("texts", dim=1, m=2, ef_construction=2, text_language=LANGUAGE, k1=K1, b=B)
+        self.vectors = np.ones((len(texts), 1), np.float32)
+        self.n_deleted, self.n = 0, len(texts)
+        self.items.add_batch(list(map(str, range(self.n))), self.vectors, [{FIELD: text} for text in texts])
+
+    def searchers(self, k: int) -> dict[str, Callable[[str], Callable[[], Any]]]:
+        return {}
+
+
 class TextParts(TextSystem):
     """The text index alone: no vectors, ids, log."""
 
@@ -261,7 +277,7 @@ class Bm25s(TextSystem):
         return Bm25s._made(bm25s.tokenize(texts, stopwords="en", stemmer=stemmer, show_progress=False), "numpy")
 
 
-CLASSES: tuple[type[TextSystem], ...] = (Kektordb, TextParts, Tantivy, TantivyFiles, Bm25s)
+CLASSES: tuple[type[TextSystem], ...] = (Kektordb, LeastGraph, TextParts, Tantivy, TantivyFiles, Bm25s)
 TEXT_NAMES = tuple(kind.name for kind in CLASSES)
 
 

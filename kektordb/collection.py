@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import numpy as np
@@ -125,16 +124,19 @@ class Collection(Searchable):
             self._reservations.forget()
             return
         self._is_untidy = False
-        with self.lock.write:
+        more = True
+        while more:
+            with self.lock.write:
+                more = self._tidy_some()
+
+    def _tidy_some(self) -> bool:
+        try:
             self._reservations.give_back()
-        more = self.texts is not None
-        while more and self.texts is not None:
-            more = False
-            with self.lock.write, suppress(MemoryError):
-                more = self.texts.tidy(SLICE)
-        with self.lock.write, suppress(MemoryError):
             self.ids.compact_if_wasteful()
             self.metadata.compact_if_wasteful()
+            return self.texts is not None and self.texts.tidy(SLICE)
+        except MemoryError:
+            return False
 
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
@@ -189,9 +191,9 @@ class Collection(Searchable):
             self.columns.add_many(first, metadata)
         with lock.read:
             graph.link(first, n, n_threads if n > 1 else 1)
-        if counted is None:
+        if counted is None or n == 1:
             with lock.write:
-                self._publish(first, ids, replace, None)
+                self._publish(first, ids, replace, counted)
         else:
             for part in _parts(counted):
                 with lock.write:

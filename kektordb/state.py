@@ -31,6 +31,8 @@ from kektordb.types import Section, SectionReader
 
 __all__ = ["FrozenState", "Reader", "State"]
 
+_TAKE_MEMORY = (PutItems, PutMetadata)
+
 
 class FrozenState(msgspec.Struct, frozen=True):
     """A view of the state as it was at one moment, on its way into a snapshot.
@@ -109,12 +111,12 @@ class State:
 
     def reserve(self, operation: Operation) -> None:
         """Get the memory that `apply` will take, so that it cannot fail; MemoryError changes nothing."""
-        if isinstance(operation, PutItems | PutMetadata):
+        if isinstance(operation, _TAKE_MEMORY):
             self._collection(operation.number).reserve((operation,))
         elif isinstance(operation, Group):
             puts: dict[int, list[PutItems | PutMetadata]] = {}
             for member in _members(operation):
-                if isinstance(member, PutItems | PutMetadata):
+                if isinstance(member, _TAKE_MEMORY):
                     puts.setdefault(member.number, []).append(member)
             for number, of_index in puts.items():
                 self._collection(number).reserve(of_index)
