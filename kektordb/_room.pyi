@@ -1,17 +1,16 @@
 """How much memory will the lists of a text index take when these texts are added? Found out before, and got before."""
 
 from array import array
-
-from typing_extensions import disjoint_base
+from typing import final
 
 from kektordb._bm25 import TextIndex
 
 _Counted = tuple[int, array[int], array[int], int]
 
-@disjoint_base
+@final
 class FieldRoom: ...
 
-@disjoint_base
+@final
 class TextRoom:
     """Room for texts that will be added to an index, before anything else happens to it."""
 
