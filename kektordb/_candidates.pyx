@@ -228,7 +228,7 @@ cdef class Candidates:
                               self.values, &n_near)
         self.is_bad = n_near < 0
         if not self.is_bad:
-            words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, n_near)
+            words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, n_near, self.selected)
             self.index.find(words, allowed, n_allowed)
             self.join(n_near, words)
             if method == LEGACY:
@@ -275,12 +275,13 @@ cdef class Candidates:
             self.n_selected += (isnan(values[i]) != 0) == is_missing
 
     cdef void fill_scores(self, TextScratch* words) noexcept nogil:
-        cdef const Space* exact = &self.graph.core.exact
         cdef Py_ssize_t i
-        self.select(self.distances, True)
-        memcpy(self.found, self.selected, self.n_selected * sizeof(slot_t))
-        words.errand = Errand(exact.rows, exact.row_bytes, self.found, self.n_selected)
         self.select(self.scores, True)
+        if words.found < self.most_best:
+            # The words have found all that have any of them.
+            for i in range(self.n_selected):
+                self.scores[self.places[i]] = 0
+            return
         rewind(words)
         look_ahead(words, self.selected, self.n_selected)
         score_slots(words, self.selected, self.n_selected, self.values)

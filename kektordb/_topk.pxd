@@ -42,11 +42,12 @@ cdef struct Words:
 
 
 cdef struct Errand:
-    # rows that the caller will read next: while a search computes, they are asked for
-    const char* rows
+    # rows that the caller will read next: while a search computes, it asks for them
+    const char* rows            # NULL: there is no errand
     Py_ssize_t row_bytes
     const slot_t* slots
     Py_ssize_t n                # of which none is left when it is zero
+    slot_t* best                # room for k slots: the rows of the best texts will be read, too
 
 
 cdef struct Scratch:

@@ -230,25 +230,11 @@ cdef void look_ahead(const Scratch* s, const slot_t* slots, Py_ssize_t n) noexce
         for i in range(n):
             if _has_text(words, slots[i]):
                 prefetch(words.data + words.start[slots[i]])
+                prefetch(words.data + words.start[slots[i]] + LINE_BYTES)
 
 
 cdef inline bint _has_text(const Words* words, slot_t slot) noexcept nogil:
     return <Py_ssize_t>slot < words.n_slots and words.lengths[slot] != 0
-
-
-cdef void run_errand(Errand* errand, Py_ssize_t n_turns) noexcept nogil:
-    """Ask for some of the rows, so that `n_turns` calls do for all."""
-    cdef Py_ssize_t n = (errand.n + n_turns - 1) // n_turns
-    cdef const char* row
-    cdef const char* end
-    while n > 0:
-        errand.n -= 1
-        n -= 1
-        row = errand.rows + errand.slots[errand.n] * errand.row_bytes
-        end = row + errand.row_bytes
-        while row < end:
-            prefetch(row)
-            row += LINE_BYTES
 
 
 cdef void score_slots(Scratch* s, const slot_t* slots, Py_ssize_t n, float* scores) noexcept nogil:
@@ -256,7 +242,6 @@ cdef void score_slots(Scratch* s, const slot_t* slots, Py_ssize_t n, float* scor
     cdef Py_ssize_t i, f
     cdef double score
     for i in range(n):
-        run_errand(&s.errand, n - i)
         score = 0
         for f in range(s.n_fields):
             score += _score_words(s, &s.fields[f], slots[i])
@@ -325,14 +310,15 @@ cdef void _keep(Scratch* s, slot_t slot, float score) noexcept nogil:
             return
     elif entry > heap[0]:
         i = 0
-        while 2 * i + 1 < s.k:
-            child = 2 * i + 1
-            if child + 1 < s.k and heap[child + 1] < heap[child]:
-                child += 1
+        child = 1
+        heap[s.k] = <uint64_t>-1    # so that the last one has a sibling, which is never chosen
+        while child < s.k:
+            child += heap[child + 1] < heap[child]  # no branch: it would be foreseen half the time
             if heap[child] >= entry:
                 break
             heap[i] = heap[child]
             i = child
+            child = 2 * i + 1
         heap[i] = entry
     bits = <uint32_t>(heap[0] >> 32)
     memcpy(&least, &bits, 4)
@@ -376,7 +362,9 @@ cdef void find_best(Scratch* s) noexcept nogil:
         s.order[i] = <int>i
         stop = max(stop, <uint64_t>s.cursors[i].last + 1)
     while low < stop:
-        run_errand(&s.errand, <Py_ssize_t>((stop - low + WINDOW - 1) // WINDOW))
+        if s.errand.best != NULL and low >= stop // 4 * 3:
+            _extend_errand(s)
+        _run_errand(&s.errand, <Py_ssize_t>((stop - low + WINDOW - 1) // WINDOW))
         if s.allowed == NULL or _any_allowed(s, low >> 6):
             most = 0
             for i in range(s.n):
@@ -385,6 +373,31 @@ cdef void find_best(Scratch* s) noexcept nogil:
             if most > s.threshold:
                 _search_window(s, <slot_t>low)
         low += WINDOW
+
+
+cdef void _run_errand(Errand* errand, Py_ssize_t n_turns) noexcept nogil:
+    """Ask for some of the rows, so that `n_turns` calls do for all."""
+    cdef Py_ssize_t n = (errand.n + n_turns - 1) // n_turns
+    cdef const char* row
+    cdef const char* end
+    while n > 0:
+        errand.n -= 1
+        n -= 1
+        row = errand.rows + errand.slots[errand.n] * errand.row_bytes
+        end = row + errand.row_bytes
+        while row < end:
+            prefetch(row)
+            row += LINE_BYTES
+
+
+cdef void _extend_errand(Scratch* s) noexcept nogil:
+    """Go for the best of the first windows: most of them will be the best of all."""
+    cdef Py_ssize_t i
+    for i in range(s.found):
+        s.errand.best[i] = ~<slot_t>s.heap[i]
+    s.errand.slots = s.errand.best
+    s.errand.n = s.found
+    s.errand.best = NULL
 
 
 cdef inline word_t _allowed_word(const Scratch* s, Py_ssize_t word) noexcept nogil:

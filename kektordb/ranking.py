@@ -110,7 +110,7 @@ def _words(texts: TextFields, request: Request) -> TextQuery | None:
     """Return what to ask the texts for: the words of the request, and those of its filter; None for no words at all."""
     query = None if request.text is None else texts.query(request.text)
     if request.plan is not None and request.plan.ranks:
-        query = [] if query is None else list(query)
+        query = list(query or [])
         for field, words in request.plan.ranking_words(request.params):
             query += texts.query(words, field)
     return query

@@ -37,6 +37,10 @@ __all__ = ["MAX_FIELDS", "Counted", "TextFields", "TextQuery"]
 MAX_FIELDS: Final = 256
 # What `TextIndex` counts to.
 _MAX_COUNT: Final = 1 << 24
+# Queries that are remembered, and how long they may be, in characters and in terms times fields: about 3 MB at most.
+_MAX_KEPT: Final = 512
+_MAX_KEPT_LENGTH: Final = 256
+_MAX_KEPT_TERMS: Final = 64
 # As in `_columns`: what is deeper is not indexed.
 _MAX_NESTING: Final = 64
 
@@ -78,6 +82,9 @@ class TextFields:
         self._metadata = metadata
         self._lock = threading.Lock()
         self._removed: list[int] = []
+        # What `query` returned, for as long as there are so many terms and fields.
+        self._kept: dict[tuple[str, str | None], TextQuery] = {}
+        self._kept_of = (0, 0)
 
     # ------------------------------------------------------------------------------------------------------ writing
 
@@ -209,17 +216,35 @@ class TextFields:
     def query(self, words: str, field: str | None = None) -> TextQuery:
         """Return what to ask the index for these words, in one field or in all of them; the read lock is held.
 
-        A word that comes twice counts twice.
+        A word that comes twice counts twice. The list is shared, and must not be changed.
         """
+        key = words, field
+        now = len(self.vocabulary), len(self.names)
+        if now == self._kept_of:
+            kept = self._kept.get(key)
+            if kept is not None:
+                return kept
         with self._lock:
             terms = self.vocabulary.find(words)
         numbers = [number for number, name in enumerate(self.names) if field is None or name == field]
         weights = [self._weights.get(self.names[number], 1.0) for number in numbers]
-        return [
+        query = [
             (number, term, weight * count)
             for number, weight in zip(numbers, weights, strict=True)
             for term, count in terms
         ]
+        if len(words) <= _MAX_KEPT_LENGTH and len(query) <= _MAX_KEPT_TERMS:
+            self._keep(key, query, now)
+        return query
+
+    def _keep(self, key: tuple[str, str | None], query: TextQuery, now: tuple[int, int]) -> None:
+        """Remember a query that was analysed when there were so many terms and fields."""
+        with self._lock:
+            if now != self._kept_of:
+                self._kept, self._kept_of = {}, now
+            elif len(self._kept) >= _MAX_KEPT:
+                del self._kept[next(iter(self._kept))]
+            self._kept[key] = query
 
     def term(self, number: int) -> str:
         """Return the term of a number."""
