@@ -21,7 +21,7 @@ from kektordb._fusion cimport make_parts
 from kektordb._hnsw cimport Graph
 from kektordb._topk cimport Errand, Scratch as TextScratch, look_ahead, rewind, score_slots, sort_best
 from kektordb._types cimport NO_SLOT, slot_t, word_t
-from kektordb._walk cimport Core, Scratch, Space, sort_entries
+from kektordb._walk cimport Core, Scratch, Space, query_of, sort_entries
 
 cdef enum:
     # Candidates of each side: so many, or so many for each result.
@@ -293,12 +293,12 @@ cdef class Candidates:
         cdef const Space* exact = &self.graph.core.exact
         cdef Py_ssize_t i
         if of_all:
-            exact.many(walk.query, exact.rows, self.slots, self.n, exact.d, self.found)
+            exact.many(query_of(&self.graph.core, walk), exact.rows, self.slots, self.n, exact.d, self.found)
             for i in range(self.n):
                 self.distances[i] = self.graph.vectors.distance(self.found[i])
             return
         self.select(self.distances, False)
-        exact.many(walk.query, exact.rows, self.selected, self.n_selected, exact.d, self.found)
+        exact.many(query_of(&self.graph.core, walk), exact.rows, self.selected, self.n_selected, exact.d, self.found)
         for i in range(self.n_selected):
             self.distances[self.places[i]] = self.graph.vectors.distance(self.found[i])
 
@@ -327,7 +327,7 @@ cdef class Candidates:
         """What a side did not find counts nothing, but it can be said."""
         cdef const Space* exact = &self.graph.core.exact
         cdef Py_ssize_t i, at
-        exact.many(walk.query, exact.rows, hits.slots, hits.n, exact.d, self.found)
+        exact.many(query_of(&self.graph.core, walk), exact.rows, hits.slots, hits.n, exact.d, self.found)
         for i in range(hits.n):
             hits.distances[i] = self.graph.vectors.distance(self.found[i])
             self.entries[i] = <uint64_t>hits.slots[i] << 32 | <uint64_t>i

@@ -7,10 +7,12 @@ rows apart, or where a walk seems to have ended in a wrong cluster, the graph is
 """
 
 from libc.math cimport fabs, sqrt
-from libc.stdint cimport uint64_t
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
 
-from kektordb._distance cimport distance_of_key
+from kektordb._distance cimport QueryTail, distance_of_key
 from kektordb._types cimport key_t, slot_t, word_t
+from kektordb._vectors cimport scale_alone
 from kektordb._walk cimport (
     CHUNK,
     Core,
@@ -22,9 +24,13 @@ from kektordb._walk cimport (
     entry_of,
     first_bit,
     key_of,
+    key_origin,
+    key_scale,
     load_top,
     mark,
+    query_of,
     rekey,
+    row_as_query,
     search_level,
     slot_of,
     sort_candidates,
@@ -74,6 +80,9 @@ cdef void encode(const Core* g, Scratch* s, const float* row, float low, float p
 cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
     cdef Py_ssize_t j
     cdef float low = g.low, per_unit = g.per_unit, longest = 0, x
+    if g.factored:
+        encode_alone(g, s)
+        return
     if g.product:
         # A product keeps its order whatever the length of the query: its codes take a range of their own.
         for j in range(g.dim):
@@ -85,9 +94,44 @@ cdef void encode_query(const Core* g, Scratch* s) noexcept nogil:
     encode(g, s, s.query, low, per_unit)
 
 
+cdef void encode_alone(const Core* g, Scratch* s) noexcept nogil:
+    """Encode `s.query` on a scale of its own."""
+    cdef Py_ssize_t j
+    cdef float low = -128, per_unit = 1
+    cdef double longest = 0, square = 0
+    cdef QueryTail* tail = <QueryTail*>(s.code + g.codes.d)
+    for j in range(g.dim):
+        longest = max(longest, fabs(s.query[j]))
+        square += <double>s.query[j] * s.query[j]
+    if longest > 1e-30:
+        scale_alone(longest, &low, &per_unit)
+    memset(s.code + g.dim, 128, g.codes.d - g.dim)
+    s.code_error = g.encode(s.query, g.dim, low, per_unit, s.code)
+    s.code_origin = key_origin(g)
+    s.code_scale = key_scale(g, square)
+    s.code_square = s.code_scale * s.code_scale / (<double>per_unit * per_unit) * (1 if g.cosine else g.mean_square)
+    tail.scale = <float>(s.code_scale / per_unit)
+    tail.origin = <uint32_t>s.code_origin
+    tail.factors = g.factors
+
+
+cdef void ask(const Core* g, Scratch* s) noexcept nogil:
+    """Make of `s.query` what rows of bytes are compared with."""
+    cdef Py_ssize_t j
+    cdef float low = 0 if g.factored else g.low
+    cdef QueryTail* tail = <QueryTail*>(s.asked + g.exact.d)
+    for j in range(g.dim):
+        s.asked[j] = s.query[j] - low
+    memset(s.asked + g.dim, 0, (g.exact.d - g.dim) * sizeof(float))
+    tail.scale = g.unit
+    tail.factors = g.factors
+
+
 cdef double as_code_key(const Core* g, const Scratch* s, key_t key) noexcept nogil:
     """Turn a key of the stored precision into the key that the codes of such a row should have."""
     cdef double value = distance_of_key(key)
+    if g.factored:
+        return max(0., s.code_origin + value * s.code_scale)
     if g.product:
         # Padding is code 0 on both sides, which stands for -128.
         return 2147483648. - 16384. * (g.codes.d - g.dim) + value * s.code_scale
@@ -103,9 +147,12 @@ cdef double margin(const Core* g, const Scratch* s, double key) noexcept nogil:
     query, the difference of two has the variance 2 R/d (D + R).
     """
     cdef double error
+    if g.factored:
+        # The rows are what their codes say: only those of the query err.
+        return TIE * sqrt(2 * s.code_error / g.dim * s.code_square)
     if g.product:
         return TIE * sqrt(2 * (s.code_square * g.code_error + g.code_square * s.code_error) / g.dim)
-    error = g.code_error + (s.code_error if s.code_error > g.code_error else g.code_error)
+    error = (0 if g.only_codes else g.code_error) + (s.code_error if s.code_error > g.code_error else g.code_error)
     return TIE * sqrt(2 * error / g.dim * (key + error))
 
 
@@ -217,11 +264,11 @@ cdef Py_ssize_t scan(const Core* g, Scratch* s, Py_ssize_t k, const word_t* word
         if near < n or n == n_allowed:
             near = min(n, max(near, 2 * k, LEAST_RERANKED))
             select_smallest(s.pool, n, near)
-            rekey(&g.exact, s, s.query, near)
+            rekey(&g.exact, s, query_of(g, s), near)
             key = as_code_key(g, s, key_of(s.pool[k - 1]))
             if n == n_allowed or (key <= limit and (not g.n_zero or key_of(s.pool[k - 1]) <= ZERO)):
                 return k
-    n = scan_rows(g, &g.exact, s, s.query, k, words)
+    n = scan_rows(g, &g.exact, s, query_of(g, s), k, words)
     sort_entries(s.pool, n)
     return n
 
@@ -309,7 +356,7 @@ cdef bint in_wrong_cluster(const Core* g, Scratch* s, Py_ssize_t n) noexcept nog
         return False
     for i in range(PROBES):
         s.work[i] = slot_of(s.pool[(i + 1) * (n - 1) // PROBES])
-    g.codes.many(g.codes.rows + slot_of(s.pool[0]) * g.codes.row_bytes, g.codes.rows, s.work, PROBES, g.codes.d, s.keys)
+    g.codes.many(row_as_query(g, &g.codes, slot_of(s.pool[0]), s.row), g.codes.rows, s.work, PROBES, g.codes.d, s.keys)
     for i in range(PROBES):
         close += s.keys[i] < CLOSER * first
     return 2 * close >= PROBES
@@ -329,7 +376,7 @@ cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize
     cdef bint wrong = in_wrong_cluster(g, s, n)
     if sure < k and n <= k and not g.n_zero:
         return n >= n_allowed or (near < n and not wrong)
-    rekey(&g.exact, s, s.query, depth if depth < n else n)
+    rekey(&g.exact, s, query_of(g, s), depth if depth < n else n)
     true = as_code_key(g, s, key_of(s.pool[k - 1]))
     if true > key + margin(g, s, key):
         # Codes have lied: those that were clipped look nearer than they are. What they had pushed back comes in.
@@ -337,7 +384,7 @@ cdef bint rerank(const Core* g, Scratch* s, Py_ssize_t n, Py_ssize_t k, Py_ssize
         while near < n - depth and <double>key_of(s.pool[depth + near]) <= true + margin(g, s, true):
             near += 1
         near += depth
-        rekey(&g.exact, s, s.query, near if near < n else n)
+        rekey(&g.exact, s, query_of(g, s), near if near < n else n)
     if g.n_zero and key_of(s.pool[k - 1]) > ZERO:
         return False
     return n >= n_allowed or (near < n and not wrong)
@@ -351,7 +398,7 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t sure, P
     and their keys mean nothing, and the caller has yet to compare them.
     """
     cdef const Space* space = walked(g)
-    cdef const void* query = s.code if g.coded else <void*>s.query
+    cdef const void* query = s.code if g.coded else query_of(g, s)
     cdef uint64_t seeds[SEEDS]
     cdef Py_ssize_t n, i
     if n_allowed == 0:
@@ -360,13 +407,15 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t sure, P
         words = NULL
     if g.coded:
         encode_query(g, s)
+    if g.only_codes:
+        ask(g, s)
     if n_allowed * scan_ns(space) > walk_ns(space) * ef * g.n / n_allowed:
         n = walk(g, space, s, query, k, ef, words, n_allowed, NULL, 0)
         if n >= 0 and g.coded and not rerank(g, s, n, k, sure, ef, n_allowed):
             n = SEEDS if n > SEEDS else n
             for i in range(n):
                 seeds[i] = s.pool[i]
-            n = walk(g, &g.exact, s, s.query, k, ef, words, n_allowed, seeds, n)
+            n = walk(g, &g.exact, s, query_of(g, s), k, ef, words, n_allowed, seeds, n)
         if n >= 0:
             return k
     return scan(g, s, k, words, n_allowed)

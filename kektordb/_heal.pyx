@@ -12,20 +12,23 @@ linked by a search.
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from cython.parallel cimport prange, threadid
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free
 from libc.string cimport memcpy, memset
 
 from kektordb._codes cimport Codes
-from kektordb._find cimport encode
+from kektordb._find cimport encode, margin, n_within
 from kektordb._hnsw cimport Graph
 from kektordb._insert cimport N_LOCKS, choose_neighbours, link_back, settle, write_list
 from kektordb._memory cimport Region
-from kektordb._types cimport NO_SLOT, slot_t
+from kektordb._types cimport NO_SLOT, key_t, slot_t
+from kektordb._vectors cimport Vectors
 from kektordb._walk cimport (
     Core,
     Scratch,
     Space,
     descend_wide,
     entry_of,
+    key_of,
     list_of,
     load_slot,
     load_top,
@@ -47,13 +50,20 @@ import numpy as np
 cdef enum:
     CANDIDATES = 12             # for the list of a row that lost neighbours, at most, times its length
     ENOUGH = 3                  # candidates, times that length, from which on the dead of the dead are left alone
-    KEPT = 3                    # of these, that are compared exactly, times the length
     MANY_LOST = 4               # one in so many neighbours is dead: then those of the living are candidates as well
     MOST_DEAD = 128             # rows that are followed for one list
     CHANGED = 1                 # the list of a row is not what it was,
-    POOR = 2                    # and there were few candidates
+    POOR = 2                    # most of it was dead, or there were few candidates,
+    TIED = 4                    # and they were compared exactly
+    NEAREST = 10                # as in `_insert`: the tenth candidate,
+    MANY_TIES = 32              # and how many others may be nearer
 
 cdef uint64_t EMPTY = <uint64_t>-1
+
+
+cdef inline const Space* true_space(const Core* g) noexcept nogil:
+    """The space in which distances are those of the rows that are stored."""
+    return walked(g) if g.only_codes else &g.exact
 
 
 # ---------------------------------------------------------------------------------------------------------- refining
@@ -119,12 +129,13 @@ cdef void improve(Core* g, Scratch* s, slot_t slot) noexcept nogil:
     """Link a row of the graph anew on all its levels, `g.ef_construction` candidates wide."""
     cdef const Space* space = walked(g)
     cdef const Space* linked
-    cdef const float* row = <const float*>row_as_query(g, &g.exact, slot, s.query)
+    cdef bint may_settle = g.coded and not g.only_codes
+    cdef const float* row = <const float*>row_as_query(g, &g.exact, slot, s.query) if may_settle else NULL
     cdef const void* query = row_as_query(g, space, slot, s.query)
     cdef uint64_t top = load_top(&g.top)
     cdef int level, from_level = min(<int>g.levels[slot], top_level(top))
     cdef Py_ssize_t n
-    if g.coded:
+    if may_settle:
         encode(g, s, row, g.low, g.per_unit)
     n = without(s, descend_wide(g, space, s, query, top, from_level), slot)
     for level in range(from_level, -1, -1):
@@ -136,7 +147,7 @@ cdef void improve(Core* g, Scratch* s, slot_t slot) noexcept nogil:
         mark(s, n)
         s.visited[slot] = s.epoch
         n = search_level(g, space, s, query, level, n, g.ef_construction, NULL)
-        linked = settle(g, s, slot, row, level, &n) if g.coded else space
+        linked = settle(g, s, slot, row, level, &n) if may_settle else space
         n = link_anew(g, linked, s, slot, level, n)
         if linked != space and level > 0:
             rekey(space, s, query, n)
@@ -150,6 +161,20 @@ cdef int with_scratches(Graph graph, Py_ssize_t n_pool, int n_threads, Scratch**
         scratches[t] = graph.take(n_pool)
         if scratches[t] == NULL:
             raise MemoryError("no memory to link rows")
+    return 0
+
+
+cdef int with_marks(Py_ssize_t n, int n_threads, Scratch** scratches) except -1:
+    """Have marks for `n` slots: those of another graph."""
+    cdef int t
+    cdef uint8_t* visited
+    for t in range(n_threads):
+        if scratches[t].n_visited < n:
+            visited = <uint8_t*>calloc(n, 1)
+            if visited == NULL:
+                raise MemoryError("no memory to link rows")
+            free(scratches[t].visited)
+            scratches[t].visited, scratches[t].n_visited, scratches[t].epoch = visited, n, 0
     return 0
 
 
@@ -214,10 +239,14 @@ cdef struct Route:
     const slot_t* source        # by new slot: the old one
 
 
-cdef Py_ssize_t gather(const Route* r, Scratch* s, slot_t slot, int level, bint* has_lost) noexcept nogil:
-    """Collect, as entries without keys, the living neighbours of a row and those that its dead ones lead to."""
+cdef Py_ssize_t gather(const Route* r, Scratch* s, slot_t slot, int level, int* found) noexcept nogil:
+    """Collect, as entries without keys, the living neighbours of a row and those that its dead ones lead to.
+
+    Returns how many; `found` becomes what `CHANGED` and `POOR` say.
+    """
     cdef Py_ssize_t j, n = 0, n_dead = 0, at = 0, direct, n_direct = 0, living = 0
     cdef Py_ssize_t most = r.old.m if level else r.old.m0
+    cdef Py_ssize_t least = r.old.m
     cdef slot_t other
     cdef const slot_t* links = list_of(r.old, r.source[slot], level)
     new_epoch(s)
@@ -244,41 +273,53 @@ cdef Py_ssize_t gather(const Route* r, Scratch* s, slot_t slot, int level, bint*
         if at < direct or (at < n_dead and n < ENOUGH * most):
             links = list_of(r.old, s.work[at], level)
             at += 1
-        elif direct * MANY_LOST >= n_direct and living < n_direct and direct > 0:
+        elif n_direct > direct > 0 and direct * MANY_LOST >= n_direct and living < n_direct:
             links = list_of(r.old, r.source[slot_of(s.pool[living])], level)
             living += 1
         else:
-            has_lost[0] = n_dead > 0
+            found[0] = 0 if direct == 0 else CHANGED if n_direct > direct and n >= least else CHANGED | POOR
             return n
+
+
+cdef const Space* rank(const Core* g, Scratch* s, slot_t slot, Py_ssize_t n) noexcept nogil:
+    """Sort the `n` candidates for the list of a row. Returns the space in which it is to be linked, as `settle` does."""
+    cdef const Space* space = true_space(g)
+    cdef const float* row = <const float*>row_as_query(g, space, slot, s.query)
+    cdef key_t key
+    if space == &g.exact and g.coded and n > 0:
+        encode(g, s, row, g.low, g.per_unit)
+        rekey(&g.codes, s, row_as_query(g, &g.codes, slot, s.query), n)
+        key = key_of(s.pool[min(NEAREST, n) - 1])
+        if (n_within(s.pool, n, <double>key + margin(g, s, key)) <= MANY_TIES
+                and (g.product or key_of(s.pool[0]) >= 4 * (g.code_error + s.code_error))):
+            return &g.codes
+    rekey(space, s, row, n)
+    return space
 
 
 cdef int heal_row(const Route* r, Scratch* s, slot_t slot) noexcept nogil:
     """Write the lists of a moved row. Returns what `CHANGED` and `POOR` say."""
     cdef Core* g = r.fresh
-    cdef int level, found = 0
+    cdef int level, found = 0, all_found = 0
     cdef Py_ssize_t i, n, most
-    cdef bint has_lost = False
+    cdef const Space* space
     for level in range(g.levels[slot] + 1):
         most = g.m if level else g.m0
-        n = gather(r, s, slot, level, &has_lost)
-        if has_lost:
-            found |= CHANGED
-            if level == 0 and n < g.m:
-                found |= POOR
-            if g.coded and n > KEPT * most:
-                # The near ones by their codes; all that matters among them is true.
-                rekey(&g.codes, s, row_as_query(g, &g.codes, slot, s.query), n)
-                n = KEPT * most
-            rekey(&g.exact, s, row_as_query(g, &g.exact, slot, s.query), n)
-            n = choose_neighbours(g, &g.exact, s, s.pool, n, most, slot)
+        n = gather(r, s, slot, level, &found)
+        if found:
+            space = rank(g, s, slot, n)
+            all_found |= found if level == 0 else CHANGED
+            if space != walked(g):
+                all_found |= TIED
+            n = choose_neighbours(g, space, s, s.pool, n, most, slot)
         else:
             for i in range(n):
                 s.chosen[i] = slot_of(s.pool[i])
         write_list(g, slot, level, s.chosen, n)
-    return found
+    return all_found
 
 
-cdef void link_back_all(Core* g, Scratch* s, slot_t slot) noexcept nogil:
+cdef void link_back_all(Core* g, const Space* space, Scratch* s, slot_t slot) noexcept nogil:
     cdef int level
     cdef Py_ssize_t i, most
     cdef const slot_t* links = <const slot_t*>s.pool
@@ -288,7 +329,7 @@ cdef void link_back_all(Core* g, Scratch* s, slot_t slot) noexcept nogil:
         for i in range(most):
             if links[i] == NO_SLOT:
                 break
-            link_back(g, &g.exact, s, links[i], slot, level)
+            link_back(g, space, s, links[i], slot, level)
 
 
 cdef class Move:
@@ -308,6 +349,8 @@ cdef class Move:
     """
 
     cdef Graph old, fresh
+    cdef Vectors source_rows    # other rows may come to the old graph, these stay
+    cdef double mean_square     # of a row of theirs
     cdef Core seen              # the old graph with lists as they were looked at
     cdef Region links, upper, upper_at, levels
     cdef slot_t[::1] where, source
@@ -322,6 +365,8 @@ cdef class Move:
         self.source = np.empty(n_old + 1, dtype=np.uint32)
         self.found = np.zeros(n_old + 1, dtype=np.uint8)
         self.seen = old.core
+        self.source_rows = old.vectors
+        self.mean_square = old.vectors.total_square / max(1, old.core.n)
         self.links, self.upper, self.upper_at, self.levels = Region(), Region(), Region(), Region()
         fresh.n_drawn = old.n_drawn
         if old.codes is not None:
@@ -348,11 +393,14 @@ cdef class Move:
         cdef Graph f = self.fresh
         cdef Graph o = self.old
         cdef Py_ssize_t i, n = slots.shape[0], first = f.core.n, level
-        cdef Py_ssize_t row_bytes = o.core.exact.row_bytes
+        cdef Vectors rows = self.source_rows
+        cdef Py_ssize_t row_bytes = rows.stride * rows.item_bytes
         self.reserve(slots)
         with nogil:
             for i in range(n):
-                memcpy(f.vectors.rows + (first + i) * row_bytes, o.vectors.rows + slots[i] * row_bytes, row_bytes)
+                memcpy(f.vectors.rows + (first + i) * row_bytes, rows.rows + slots[i] * row_bytes, row_bytes)
+                if rows.factored:
+                    f.vectors.factors[first + i] = rows.factors[slots[i]]
                 level = o.core.levels[slots[i]]
                 f.core.levels[first + i] = <uint8_t>level
                 f.core.upper_at[first + i] = <uint32_t>f.n_upper
@@ -362,8 +410,9 @@ cdef class Move:
             memset(f.core.changed + first, 3, n)
         if f.codes is not None:
             f.codes.append(first + n)
-            f.point()
         f.core.n = first + n
+        f.vectors.total_square = self.mean_square * f.core.n
+        f.point()
         return first
 
     def look(self, Py_ssize_t start, Py_ssize_t stop):
@@ -403,8 +452,8 @@ cdef class Move:
         cdef Scratch** scratches = new_scratches(n_threads)
         cdef Py_ssize_t i
         try:
-            # Marks are by old slots.
-            with_scratches(self.old, CANDIDATES * self.old.core.m0, n_threads, scratches)
+            with_scratches(self.fresh, CANDIDATES * r.fresh.m0, n_threads, scratches)
+            with_marks(self.n_old, n_threads, scratches)
             with nogil:
                 if n_threads == 1:
                     for i in range(first, first + n):
@@ -413,7 +462,7 @@ cdef class Move:
                     for i in prange(first, first + n, num_threads=n_threads, schedule="dynamic", chunksize=16):
                         self.found[i] = heal_row(&r, scratches[threadid()], <slot_t>i)
         finally:
-            give_back(self.old, n_threads, scratches)
+            give_back(self.fresh, n_threads, scratches)
 
     def crown(self):
         """Choose the entry point: the one that there was, or else the first of the rows on the highest level left."""
@@ -432,10 +481,13 @@ cdef class Move:
 
         Releases the GIL.
         """
-        cdef Core* g = &self.fresh.core
+        cdef Core view = self.fresh.core
+        cdef Core* g = &view
         cdef Scratch** scratches = new_scratches(n_threads)
         cdef Py_ssize_t i
         cdef Py_ssize_t stop = first + n
+        # What was found joins what was healed already: half as wide as an insertion is enough.
+        g.ef_construction = max(g.m0, g.ef_construction // 2)
         try:
             with_scratches(self.fresh, g.ef_construction + 3 * g.m0, n_threads, scratches)
             with nogil:
@@ -449,8 +501,11 @@ cdef class Move:
             give_back(self.fresh, n_threads, scratches)
 
     cdef void _link_back(self, Core* g, Scratch* s, Py_ssize_t slot) noexcept nogil:
+        cdef const Space* space = walked(g)
+        if self.found[slot] & TIED:
+            space = &g.exact
         if self.found[slot] & CHANGED:
-            link_back_all(g, s, <slot_t>slot)
+            link_back_all(g, space, s, <slot_t>slot)
         if self.found[slot] & POOR:
             improve(g, s, <slot_t>slot)
 
@@ -494,14 +549,15 @@ cdef bint attach(Core* g, Scratch* s, slot_t slot, int level) noexcept nogil:
     cdef Py_ssize_t i, n = descend_wide(g, space, s, query, g.top, level), most = g.m if level else g.m0
     mark(s, n)
     n = search_level(g, space, s, query, level, n, g.ef_construction, NULL)
-    rekey(&g.exact, s, row_as_query(g, &g.exact, slot, s.query), n)
+    space = true_space(g)
+    rekey(space, s, row_as_query(g, space, slot, s.query), n)
     for i in range(n):
         if list_of(g, slot_of(s.pool[i]), level)[most - 1] == NO_SLOT:
-            link_back(g, &g.exact, s, slot_of(s.pool[i]), slot, level)
+            link_back(g, space, s, slot_of(s.pool[i]), slot, level)
             return True
     # All are full: one may prefer it to a neighbour all the same.
     for i in range(n):
-        link_back(g, &g.exact, s, slot_of(s.pool[i]), slot, level)
+        link_back(g, space, s, slot_of(s.pool[i]), slot, level)
         if has_link(g, slot_of(s.pool[i]), level, slot):
             return True
     return False

@@ -13,7 +13,8 @@ cdef class Graph:
     cdef Core core
     cdef readonly Vectors vectors
     cdef readonly Codes codes   # None until there are rows enough
-    cdef bint wants_codes
+    cdef bint is_coded          # walks on codes, where there are any
+    cdef bint wants_codes       # beside the rows
     cdef readonly uint64_t seed
     cdef Region links, upper, upper_at, levels, changed, shadow
     cdef Py_ssize_t n_whole     # rows whose lists a snapshot holds as one section
@@ -23,6 +24,7 @@ cdef class Graph:
     cdef Scratch* free
     cdef Scratch* writer        # of `link`: got when room is, so that it never waits for memory
     cdef uint8_t free_lock
+    cdef void attach(self)
     cdef int point(self) except -1
     cdef Scratch* take(self, Py_ssize_t n_pool) noexcept nogil
     cdef void give(self, Scratch* scratch) noexcept nogil

@@ -23,6 +23,7 @@ from kektordb._distance cimport active_kernels
 from kektordb._find cimport find as find_rows, pool_size
 from kektordb._insert cimport COW_SHIFT, N_LOCKS, cow_copy, draw_level, insert
 from kektordb._memory cimport Region, is_refused
+from kektordb._scale cimport Scale
 from kektordb._turns cimport leave, wait_turn
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 from kektordb._vectors cimport Vectors
@@ -98,23 +99,36 @@ cdef class Graph:
         self.core.m0 = 2 * m
         self.core.width = (2 * m + LINE_SLOTS - 1) // LINE_SLOTS * LINE_SLOTS
         self.core.ef_construction = ef_construction
-        self.core.exact.many = vectors.many
-        self.core.exact.d = vectors.stride
-        self.core.exact.row_bytes = vectors.stride * vectors.item_bytes
-        self.core.exact.halves = vectors.halves
         self.core.product = vectors.metric_is_dot
         self.core.cosine = vectors.normalise
-        self.core.codes.many = active_kernels().u8_ip if vectors.metric_is_dot else active_kernels().u8_l2
         self.core.codes.d = self.core.codes.row_bytes = (vectors.dim + 63) // 64 * 64
-        # Codes that take as many cache lines as the rows themselves would only be less exact.
-        self.wants_codes = coded and self.core.codes.row_bytes < self.core.exact.row_bytes
+        self.is_coded = coded
         self.core.dim = vectors.dim
         self.core.encode = active_kernels().encode
         self.core.widen = active_kernels().widen
         self.core.top = EMPTY
+        self.attach()
         self.core.locks = <uint8_t*>PyMem_Calloc(N_LOCKS, 1)
         if self.core.locks == NULL:
             raise MemoryError()
+
+    cdef void attach(self):
+        """Take in what these vectors are; where their rows are is for `point` to say."""
+        cdef Vectors vectors = self.vectors
+        self.core.exact.many = vectors.many
+        self.core.exact.d = vectors.stride
+        self.core.exact.row_bytes = vectors.stride * vectors.item_bytes
+        self.core.exact.halves = vectors.halves
+        self.core.only_codes = vectors.coded
+        self.core.factored = vectors.factored
+        self.core.unit = vectors.unit
+        if vectors.factored:
+            self.core.codes.many = active_kernels().u8s_ip
+        else:
+            self.core.codes.many = active_kernels().u8_ip if vectors.metric_is_dot else active_kernels().u8_l2
+        # Codes that take as many cache lines as the rows themselves would only be less exact.
+        self.wants_codes = (self.is_coded and not vectors.coded
+                            and self.core.codes.row_bytes < self.core.exact.row_bytes)
 
     def __dealloc__(self):
         cdef Scratch* s = self.free
@@ -196,15 +210,23 @@ cdef class Graph:
                 self.codes.region.touch(first * self.codes.stride, stop * self.codes.stride)
 
     cdef int point(self) except -1:
+        cdef Scale scale = self.vectors.scale
         self.core.exact.rows = self.vectors.rows
-        if self.codes is not None:
+        self.core.coded = self.codes is not None or (self.vectors.coded and self.is_coded)
+        if self.vectors.coded:
+            self.core.codes.rows = self.vectors.rows
+            self.core.factors = self.vectors.factors
+            self.core.longest_square = self.vectors.longest_square
+            self.core.mean_square = self.vectors.total_square / self.core.n if self.core.n else 0
+        elif self.codes is not None:
+            scale = self.codes.scale
             self.core.codes.rows = <const char*>self.codes.rows
-            self.core.low = <float>self.codes.low
-            self.core.per_unit = <float>(1 / self.codes.unit)
-            self.core.code_error = self.codes.mean_error()
-            self.core.n_zero = self.codes.n_zero
-            self.core.code_square = self.codes.total_square / self.codes.n if self.codes.n else 0
-            self.core.coded = True
+        if scale is not None:
+            self.core.low = <float>scale.low
+            self.core.per_unit = <float>(1 / scale.unit)
+            self.core.code_error = scale.mean_error()
+            self.core.n_zero = scale.n_zero
+            self.core.code_square = scale.mean_square()
         self.core.links = <slot_t*>self.links.data
         self.core.upper = <slot_t*>self.upper.data
         self.core.upper_at = <uint32_t*>self.upper_at.data
@@ -230,8 +252,8 @@ cdef class Graph:
         self.n_drawn += n
         if self.codes is not None:
             self.codes.append(first + n)
-            self.point()
         self.core.n = first + n
+        self.point()
         return first
 
     # ---- codes
@@ -265,6 +287,23 @@ cdef class Graph:
         """Walk on these codes of all rows from now on."""
         codes.reserve(self.vectors.region.size // self.core.exact.row_bytes)
         self.codes = codes
+        self.point()
+
+    def codes_of(self, Vectors vectors not None, Py_ssize_t n):
+        """Make the codes on which this graph would walk with its `n` rows in other vectors; None for none."""
+        if (self.is_coded and not vectors.coded and n >= TRAIN_ROWS
+                and self.core.codes.row_bytes < vectors.stride * vectors.item_bytes):
+            return Codes.train(vectors, n)
+        return None
+
+    def exchange(self, Vectors vectors not None, Codes codes=None):
+        """Have the same rows in other vectors from now on, and walk on `codes` of them.
+
+        The vectors have room for as many rows as this graph. Nothing else runs meanwhile.
+        """
+        self.vectors = vectors
+        self.codes = codes
+        self.attach()
         self.point()
 
     def link(self, Py_ssize_t first, Py_ssize_t n, int n_threads):
@@ -429,6 +468,7 @@ cdef class Graph:
             "n_upper": self.n_upper,
             "n_drawn": self.n_drawn,
             "top": self.core.top,
+            "vectors": self.vectors.meta(),
             "codes": codes,
         }
 
@@ -629,7 +669,7 @@ cdef class Graph:
 
     def memory_bytes(self):
         """Return the bytes that links and codes take, without the rows."""
-        cdef Py_ssize_t codes = self.core.codes.row_bytes if self.core.coded else 0
+        cdef Py_ssize_t codes = self.core.codes.row_bytes if self.codes is not None else 0
         # A slot costs its list and codes, where its upper lists begin, its level, and whether its list has changed.
         return (self.core.n * (self.core.width * sizeof(slot_t) + codes + sizeof(uint32_t) + 2)
                 + self.n_upper * self.core.m * sizeof(slot_t))

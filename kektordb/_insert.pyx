@@ -106,7 +106,7 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
     truly tied every owner begins somewhere else: if all began with the first, the others could not be reached.
     """
     cdef Py_ssize_t i, j, m, done, n_chosen = 0, n_same = 0, at, start = 0, stop = 0
-    cdef Py_ssize_t turn = <Py_ssize_t>(mix(owner) >> 40) if space == &g.exact else 0
+    cdef Py_ssize_t turn = <Py_ssize_t>(mix(owner) >> 40) if space == &g.exact or g.only_codes else 0
     cdef const void* row
     cdef slot_t slot
     cdef key_t key
@@ -171,10 +171,13 @@ cdef const Space* settle(const Core* g, Scratch* s, slot_t slot, const float* ro
                          Py_ssize_t* n) noexcept nogil:
     """Make sure of the `n` candidates of a walk on codes. Returns the space in which the row is to be linked.
 
-    Where the nearest are tied within their error, the search goes on with true distances, from all of them.
+    Where the nearest are tied within their error, the search goes on with true distances, from all of them. Rows that
+    are bytes are no more than their codes.
     """
     cdef Py_ssize_t at = (NEAREST if NEAREST < n[0] else n[0]) - 1
     cdef key_t key = key_of(s.pool[at])
+    if g.only_codes:
+        return &g.codes
     if n_within(s.pool, n[0], <double>key + margin(g, s, key)) > MANY_TIES:
         rekey(&g.exact, s, row, n[0])
         mark(s, n[0])
@@ -211,7 +214,8 @@ cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
     """
     cdef int level = g.levels[slot], from_level, at
     cdef uint64_t top = load_top(&g.top)
-    cdef const float* row = <const float*>row_as_query(g, &g.exact, slot, s.query)
+    cdef bint may_settle = g.coded and not g.only_codes
+    cdef const float* row = <const float*>row_as_query(g, &g.exact, slot, s.query) if may_settle else NULL
     cdef bint raises = top == EMPTY or level > top_level(top)
     cdef Py_ssize_t n, i
     cdef const Space* space = walked(g)
@@ -223,7 +227,7 @@ cdef void insert(Core* g, Scratch* s, slot_t slot) noexcept nogil:
         lock(&g.top_lock)
         top = load_top(&g.top)
     if top != EMPTY:
-        if g.coded:
+        if may_settle:
             encode(g, s, row, g.low, g.per_unit)
         from_level = level if level < top_level(top) else top_level(top)
         n = descend_wide(g, space, s, row_as_query(g, space, slot, s.query), top, from_level)

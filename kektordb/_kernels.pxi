@@ -2,9 +2,9 @@
 # flags). Four rows at once share each load of the query; the prefetch rolls ahead of the row being computed.
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t
 
-from kektordb._distance cimport Kernels
+from kektordb._distance cimport Kernels, QueryTail
 from kektordb._types cimport key_t, slot_t
 
 cdef extern from *:
@@ -294,6 +294,161 @@ cdef void u8_ip(const void* query, const void* base, const slot_t* ids, Py_ssize
         i += 1
 
 
+# ---------------------------------------------------------------------------- rows of 8-bit codes, query of float32
+
+cdef void u8f_l2(const void* query, const void* base, const slot_t* ids, Py_ssize_t n, Py_ssize_t d,
+                 key_t* out) noexcept nogil:
+    cdef const float* q = <const float*>query
+    cdef const uint8_t* rows = <const uint8_t*>base
+    cdef Py_ssize_t i = 0, j, p, ahead = codes_ahead(d), first_bytes = d if d < CODES_ROW_BYTES else CODES_ROW_BYTES
+    cdef const uint8_t* a
+    cdef const uint8_t* b
+    cdef const uint8_t* c
+    cdef const uint8_t* e
+    cdef float s0, s1, s2, s3, t0, t1, t2, t3, unit = (<const QueryTail*>(q + d)).scale
+    p = n if n < ahead else ahead
+    for j in range(p):
+        prefetch_row(<const char*>(rows + <Py_ssize_t>ids[j] * d), first_bytes)
+    while i + 4 <= n:
+        a = rows + <Py_ssize_t>ids[i] * d
+        b = rows + <Py_ssize_t>ids[i + 1] * d
+        c = rows + <Py_ssize_t>ids[i + 2] * d
+        e = rows + <Py_ssize_t>ids[i + 3] * d
+        j = 0
+        while j < 4 and p < n:
+            prefetch_row(<const char*>(rows + <Py_ssize_t>ids[p] * d), first_bytes)
+            p += 1
+            j += 1
+        s0 = s1 = s2 = s3 = 0
+        for j in range(d):
+            t0 = q[j] - unit * <float><int>a[j]
+            t1 = q[j] - unit * <float><int>b[j]
+            t2 = q[j] - unit * <float><int>c[j]
+            t3 = q[j] - unit * <float><int>e[j]
+            s0 = s0 + t0 * t0
+            s1 = s1 + t1 * t1
+            s2 = s2 + t2 * t2
+            s3 = s3 + t3 * t3
+        out[i] = key_of(s0)
+        out[i + 1] = key_of(s1)
+        out[i + 2] = key_of(s2)
+        out[i + 3] = key_of(s3)
+        i += 4
+    while i < n:
+        a = rows + <Py_ssize_t>ids[i] * d
+        s0 = 0
+        for j in range(d):
+            t0 = q[j] - unit * <float><int>a[j]
+            s0 = s0 + t0 * t0
+        out[i] = key_of(s0)
+        i += 1
+
+
+cdef void u8f_ip(const void* query, const void* base, const slot_t* ids, Py_ssize_t n, Py_ssize_t d,
+                 key_t* out) noexcept nogil:
+    cdef const float* q = <const float*>query
+    cdef const float* factors = (<const QueryTail*>(q + d)).factors
+    cdef const uint8_t* rows = <const uint8_t*>base
+    cdef Py_ssize_t i = 0, j, p, ahead = codes_ahead(d), first_bytes = d if d < CODES_ROW_BYTES else CODES_ROW_BYTES
+    cdef const uint8_t* a
+    cdef const uint8_t* b
+    cdef const uint8_t* c
+    cdef const uint8_t* e
+    cdef float s0, s1, s2, s3
+    p = n if n < ahead else ahead
+    for j in range(p):
+        prefetch_row(<const char*>(rows + <Py_ssize_t>ids[j] * d), first_bytes)
+    while i + 4 <= n:
+        a = rows + <Py_ssize_t>ids[i] * d
+        b = rows + <Py_ssize_t>ids[i + 1] * d
+        c = rows + <Py_ssize_t>ids[i + 2] * d
+        e = rows + <Py_ssize_t>ids[i + 3] * d
+        j = 0
+        while j < 4 and p < n:
+            prefetch_row(<const char*>(rows + <Py_ssize_t>ids[p] * d), first_bytes)
+            p += 1
+            j += 1
+        s0 = s1 = s2 = s3 = 0
+        for j in range(d):
+            s0 = s0 + q[j] * <float>(<int>a[j] - 128)
+            s1 = s1 + q[j] * <float>(<int>b[j] - 128)
+            s2 = s2 + q[j] * <float>(<int>c[j] - 128)
+            s3 = s3 + q[j] * <float>(<int>e[j] - 128)
+        out[i] = key_of(-s0 * factors[ids[i]])
+        out[i + 1] = key_of(-s1 * factors[ids[i + 1]])
+        out[i + 2] = key_of(-s2 * factors[ids[i + 2]])
+        out[i + 3] = key_of(-s3 * factors[ids[i + 3]])
+        i += 4
+    while i < n:
+        a = rows + <Py_ssize_t>ids[i] * d
+        s0 = 0
+        for j in range(d):
+            s0 = s0 + q[j] * <float>(<int>a[j] - 128)
+        out[i] = key_of(-s0 * factors[ids[i]])
+        i += 1
+
+
+cdef inline key_t scaled_key(const QueryTail* tail, slot_t id, int total) noexcept nogil:
+    cdef int64_t key = <int64_t>tail.origin - <int64_t>(tail.scale * tail.factors[id] * <float>total)
+    cdef int64_t most = <key_t>-1
+    key = key if key > 0 else 0
+    key = key if key < most else most
+    return <key_t>key
+
+
+cdef void u8s_ip(const void* query, const void* base, const slot_t* ids, Py_ssize_t n, Py_ssize_t d,
+                 key_t* out) noexcept nogil:
+    cdef const uint8_t* q = <const uint8_t*>query
+    cdef const QueryTail* tail = <const QueryTail*>(q + d)
+    cdef const uint8_t* rows = <const uint8_t*>base
+    cdef Py_ssize_t i = 0, j, p, ahead = codes_ahead(d), first_bytes = d if d < CODES_ROW_BYTES else CODES_ROW_BYTES
+    cdef const uint8_t* a
+    cdef const uint8_t* b
+    cdef const uint8_t* c
+    cdef const uint8_t* e
+    # As in `u8_ip`.
+    cdef int s0, s1, s2, s3, total = 0
+    cdef int8_t x
+    for j in range(d):
+        total += <int>q[j] - 128
+    total *= 128
+    p = n if n < ahead else ahead
+    for j in range(p):
+        prefetch_row(<const char*>(rows + <Py_ssize_t>ids[j] * d), first_bytes)
+        prefetch(tail.factors + ids[j])
+    while i + 4 <= n:
+        a = rows + <Py_ssize_t>ids[i] * d
+        b = rows + <Py_ssize_t>ids[i + 1] * d
+        c = rows + <Py_ssize_t>ids[i + 2] * d
+        e = rows + <Py_ssize_t>ids[i + 3] * d
+        j = 0
+        while j < 4 and p < n:
+            prefetch_row(<const char*>(rows + <Py_ssize_t>ids[p] * d), first_bytes)
+            prefetch(tail.factors + ids[p])
+            p += 1
+            j += 1
+        s0 = s1 = s2 = s3 = 0
+        for j in range(d):
+            x = <int8_t>(q[j] ^ 0x80)
+            s0 += <int>x * <int>a[j]
+            s1 += <int>x * <int>b[j]
+            s2 += <int>x * <int>c[j]
+            s3 += <int>x * <int>e[j]
+        out[i] = scaled_key(tail, ids[i], s0 - total)
+        out[i + 1] = scaled_key(tail, ids[i + 1], s1 - total)
+        out[i + 2] = scaled_key(tail, ids[i + 2], s2 - total)
+        out[i + 3] = scaled_key(tail, ids[i + 3], s3 - total)
+        i += 4
+    while i < n:
+        a = rows + <Py_ssize_t>ids[i] * d
+        s0 = 0
+        for j in range(d):
+            x = <int8_t>(q[j] ^ 0x80)
+            s0 += <int>x * <int>a[j]
+        out[i] = scaled_key(tail, ids[i], s0 - total)
+        i += 1
+
+
 cdef float encode(const float* row, Py_ssize_t d, float low, float per_unit, uint8_t* codes) noexcept nogil:
     cdef Py_ssize_t j
     cdef float x, clipped, error, total = 0
@@ -316,6 +471,9 @@ TABLE.f16_l2 = f16_l2
 TABLE.f16_ip = f16_ip
 TABLE.u8_l2 = u8_l2
 TABLE.u8_ip = u8_ip
+TABLE.u8f_l2 = u8f_l2
+TABLE.u8f_ip = u8f_ip
+TABLE.u8s_ip = u8s_ip
 TABLE.encode = encode
 TABLE.widen = widen
 

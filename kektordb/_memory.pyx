@@ -120,8 +120,9 @@ cdef class Region:
     """Zero-filled bytes that grow; the owner of one large array."""
 
     def __dealloc__(self):
+        # The system takes its time for a large one, and nobody else can reach it any more.
         if self.data != NULL:
-            with nogil:  # the system takes back a large one page by page
+            with nogil:
                 region_free(self.data, self.size)
 
     cdef int grow(self, size_t n_bytes) except -1:

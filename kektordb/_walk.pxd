@@ -3,7 +3,7 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memset
 
-from kektordb._distance cimport many_t
+from kektordb._distance cimport TAIL_BYTES, QueryTail, many_t
 from kektordb._types cimport key_t, slot_t, word_t
 
 cdef extern from *:
@@ -77,6 +77,12 @@ cdef struct Core:
     Space exact
     Space codes
     bint coded                  # there are codes, and walks use them
+    bint only_codes             # rows are bytes: both spaces are the same rows
+    bint factored               # with factors, so that keys of codes are distances for cosine
+    const float* factors        # by slot
+    float unit                  # of bytes without factors
+    double longest_square       # of rows with factors, squared
+    double mean_square          # likewise
     bint product                # keys of codes are products, not distances
     bint cosine                 # keys of rows are products, those of codes are distances
     Py_ssize_t n_zero           # rows whose codes say nothing: zero rows, for cosine
@@ -126,11 +132,13 @@ cdef struct Scratch:
     slot_t* chosen
     key_t* chosen_keys
     float* query                # padded, as rows are
+    float* asked                # what rows of bytes are compared with: the query, and a tail
     float* row                  # a row that is the query while neighbours are chosen
-    uint8_t* code               # codes of the query, padded
+    uint8_t* code               # codes of the query, padded, and a tail
     double code_error           # squared error of these codes
     double code_square          # squared length of these codes; known for products only
     double code_scale           # by how much a key of codes grows with a product
+    double code_origin          # key of codes of the product 0, where they have factors
 
 
 cdef inline const Space* walked(const Core* g) noexcept nogil:
@@ -139,11 +147,22 @@ cdef inline const Space* walked(const Core* g) noexcept nogil:
 
 
 cdef inline const void* row_as_query(const Core* g, const Space* space, slot_t slot, float* buffer) noexcept nogil:
+    """Return a row as what rows of a space are compared with: in place, or made in `buffer`."""
     cdef const char* row = space.rows + <Py_ssize_t>slot * space.row_bytes
     if space.halves:
         g.widen(<const uint16_t*>row, space.d, buffer)
         return buffer
+    if g.factored and space == &g.codes:
+        return row_as_code(g, slot, buffer)
+    if g.only_codes and space == &g.exact:
+        return row_as_floats(g, slot, buffer)
     return row
+
+
+cdef inline const void* query_of(const Core* g, const Scratch* s) noexcept nogil:
+    """Return the query as what stored rows are compared with."""
+    return s.asked if g.only_codes else s.query
+
 
 cdef inline const slot_t* list_of(const Core* g, slot_t slot, int level) noexcept nogil:
     if level == 0:
@@ -185,6 +204,10 @@ cdef inline uint64_t entry_of(key_t key, slot_t slot) noexcept nogil:
     return <uint64_t>key << 32 | <uint64_t>slot << 1
 
 
+cdef const void* row_as_code(const Core* g, slot_t slot, float* buffer) noexcept nogil
+cdef const void* row_as_floats(const Core* g, slot_t slot, float* buffer) noexcept nogil
+cdef double key_scale(const Core* g, double square) noexcept nogil
+cdef uint32_t key_origin(const Core* g) noexcept nogil
 cdef Py_ssize_t search_level(const Core* g, const Space* space, Scratch* s, const void* query, int level,
                              Py_ssize_t n_entries, Py_ssize_t ef, Watch* watch) noexcept nogil
 cdef uint64_t descend(const Core* g, const Space* space, Scratch* s, const void* query, uint64_t top,

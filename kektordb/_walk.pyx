@@ -5,9 +5,11 @@ expanded per step, and work lists that grow without a branch. The same for rows 
 """
 
 from libc.math cimport sqrt
-from libc.stdint cimport uint8_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
+from libc.string cimport memcpy
 
+from kektordb._distance cimport TAIL_BYTES, QueryTail
 from kektordb._memory cimport is_refused
 from kektordb._types cimport NO_SLOT, key_t, slot_t, word_t
 
@@ -18,7 +20,46 @@ cdef enum:
     FIRST_CHECK = 64            # expansions after which a filtered walk looks at its hit rate for the first time
 
 cdef uint64_t EMPTY = <uint64_t>-1
+# Keys of codes with factors are whole numbers: a product as large as it may be is so many. Lengths of rows as their
+# codes have them may be somewhat larger than what they were.
+cdef double KEY_RANGE = 1 << 30
 
+
+# ---------------------------------------------------------------------------------------------- rows of bytes as queries
+
+cdef double key_scale(const Core* g, double square) noexcept nogil:
+    """Return by how much a key grows with a product, for a query whose length has this square."""
+    if g.cosine:
+        return KEY_RANGE
+    return KEY_RANGE / sqrt(square * g.longest_square) if square * g.longest_square > 0 else 0
+
+
+cdef uint32_t key_origin(const Core* g) noexcept nogil:
+    """Return the key of the product 0: so that equal directions have the key 0, or, for `dot`, in the middle."""
+    return 1 << 30 if g.cosine else <uint32_t>1 << 31
+
+
+cdef const void* row_as_code(const Core* g, slot_t slot, float* buffer) noexcept nogil:
+    cdef QueryTail* tail = <QueryTail*>(<char*>buffer + g.codes.d)
+    memcpy(buffer, g.codes.rows + <Py_ssize_t>slot * g.codes.row_bytes, g.codes.d)
+    tail.scale = <float>(key_scale(g, g.longest_square) * g.factors[slot])
+    tail.origin = key_origin(g)
+    tail.factors = g.factors
+    return buffer
+
+
+cdef const void* row_as_floats(const Core* g, slot_t slot, float* buffer) noexcept nogil:
+    cdef const uint8_t* row = <const uint8_t*>g.exact.rows + <Py_ssize_t>slot * g.exact.row_bytes
+    cdef QueryTail* tail = <QueryTail*>(buffer + g.exact.d)
+    cdef Py_ssize_t j
+    for j in range(g.exact.d):
+        buffer[j] = g.factors[slot] * <float>(<int>row[j] - 128) if g.factored else g.unit * <float>row[j]
+    tail.scale = g.unit
+    tail.factors = g.factors
+    return buffer
+
+
+# ------------------------------------------------------------------------------------------------------------ the walk
 
 cdef inline Py_ssize_t merge(uint64_t* pool, Py_ssize_t size, Py_ssize_t most, const uint64_t* found, Py_ssize_t n,
                              Py_ssize_t* cursor) noexcept nogil:
@@ -227,6 +268,7 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
     free(s.chosen)
     free(s.chosen_keys)
     free(s.query)
+    free(s.asked)
     free(s.row)
     free(s.code)
     free(s)
@@ -244,11 +286,13 @@ cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_rows, Py_ssize_t n
         s.candidates = <uint64_t*>malloc((n_work + 1) * sizeof(uint64_t))
         s.chosen = <slot_t*>malloc((g.m0 + 1) * sizeof(slot_t))
         s.chosen_keys = <key_t*>malloc((g.m0 + 1) * sizeof(key_t))
-        s.query = <float*>calloc(g.exact.d, sizeof(float))
-        s.row = <float*>calloc(g.exact.d, sizeof(float))
-        s.code = <uint8_t*>calloc(g.codes.d, 1)
+        # Codes fill whole lines, so their padding is the longest: rows of every precision fit.
+        s.query = <float*>calloc(g.codes.d * sizeof(float) + TAIL_BYTES, 1)
+        s.asked = <float*>calloc(g.codes.d * sizeof(float) + TAIL_BYTES, 1)
+        s.row = <float*>calloc(g.codes.d * sizeof(float) + TAIL_BYTES, 1)
+        s.code = <uint8_t*>calloc(g.codes.d + TAIL_BYTES, 1)
         if (s.work == NULL or s.keys == NULL or s.candidates == NULL or s.chosen == NULL or s.chosen_keys == NULL
-                or s.query == NULL or s.row == NULL or s.code == NULL):
+                or s.query == NULL or s.asked == NULL or s.row == NULL or s.code == NULL):
             return False
     if s.n_visited < n_rows:
         n = n_rows + n_rows // 8 + 64

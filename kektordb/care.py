@@ -126,7 +126,10 @@ class IndexCare(IndexReader):
         ------
         ConfigError, IndexNotFound, ReadOnlyDatabase
         """
-        check_precision(precision, self._collection().config.precision)
+        collection = self._collection()
+        # One that still waits for rows to choose a scale by may be told not to.
+        waits = collection.precision != collection.config.precision
+        check_precision(precision, "" if waits else collection.config.precision)
 
         def body(control: Control) -> dict[str, Any]:
             from kektordb.compress import compress

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -18,7 +19,8 @@ from kektordb._search import Searchable
 from kektordb._strings import StringMap
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot
-from kektordb.operations import DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
+from kektordb.operations import Convert, DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
+from kektordb.precision import Conversion, first_precision, scale_of
 from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
 from kektordb.reserving import SLICE, Reservations
@@ -72,6 +74,8 @@ class Collection(Searchable):
         self._reserved: Graph | None = None
         self._reservations = Reservations(self)
         self._is_untidy = False
+        # The next conversion and its rows, if they were made already.
+        self._conversion: tuple[Convert, Conversion | None] | None = None
         if config.dim:
             self._decide(config.dim)
 
@@ -81,7 +85,7 @@ class Collection(Searchable):
             return self.graph
         if self._reserved is None or self._reserved.vectors.dim != dim:
             config = self.config
-            vectors = Vectors(dim, config.metric, config.precision)
+            vectors = Vectors(dim, config.metric, first_precision(config))
             coded = config.traversal == "codes"
             self._reserved = Graph(vectors, config.m, config.ef_construction, config.seed, coded)
             self._reservations.n_rows = 0
@@ -95,6 +99,11 @@ class Collection(Searchable):
 
     def __len__(self) -> int:
         return self.n_alive
+
+    @property
+    def precision(self) -> str:
+        """In which vectors are stored now: ``int8`` may have to wait for rows to choose a scale by."""
+        return first_precision(self.config) if self.graph is None else self.graph.vectors.precision
 
     @property
     def n_slots(self) -> int:
@@ -158,6 +167,37 @@ class Collection(Searchable):
             self._put_slice(vectors[part], ids[part], metadata[part], of_part, replace, n_threads)
             if step is not None:
                 step(min(start + SLICE, total))
+
+    def hand(self, operation: Convert, conversion: Conversion | None) -> None:
+        """Say that the rows of the next conversion are made already; the commit lock is held until it is applied."""
+        self._conversion = (operation, conversion)
+
+    def forget_conversion(self) -> None:
+        """Free the rows of a conversion that did not come; the commit lock is held."""
+        self._conversion = None
+
+    def reserve_conversion(self, operation: Convert) -> None:
+        """Convert the rows, beside those that are searched; MemoryError and VectorError change nothing."""
+        graph = self._reserved if self.graph is None else self.graph
+        known = self._conversion
+        if known is None or known[0] is not operation:
+            self._conversion = known = (operation, None)
+            if graph is not None:
+                scale = scale_of(operation, self.config.metric, graph.vectors.dim)
+                self._conversion = known = (operation, Conversion(graph, operation.precision, scale))
+        if known[1] is not None:
+            known[1].finish(self._reservations.n_rows)
+
+    def convert(self, operation: Convert) -> None:
+        """Apply a `Convert` whose rows were made: searches wait for the exchange of some pointers."""
+        self._note(operation)
+        assert self._conversion is not None
+        conversion, self._conversion = self._conversion[1], None
+        self.config = msgspec.structs.replace(self.config, precision=operation.precision)
+        graph = self._reserved if self.graph is None else self.graph
+        if graph is not None and conversion is not None:
+            with self.lock.write:
+                graph.exchange(conversion.vectors, conversion.codes)
 
     def _train(self, rows: npt.NDArray[np.float32] | None = None) -> None:
         """Let the codes follow the data. Searches run meanwhile, but for the moment in which new codes take over."""
@@ -268,7 +308,7 @@ class Collection(Searchable):
             self.graph, self.ids, self.metadata, self.columns = fresh.graph, fresh.ids, fresh.metadata, fresh.columns
             self.texts, self.alive, self.n_alive = fresh.texts, fresh.alive, fresh.n_alive
             self._reserved, self._reservations = fresh._reserved, Reservations(self)
-            self._filtered, self.journal, self.refined_to = MatchCache(), None, 0
+            self._filtered, self.journal, self.refined_to, self._conversion = MatchCache(), None, 0, None
         return old
 
     # ------------------------------------------------------------------------------------------------------ reading
@@ -352,6 +392,7 @@ class Collection(Searchable):
                 "n_tombstones": self.n_slots - self.n_alive,
                 **self.config.to_dict(),
                 "maintenance": self.config.maintenance.to_json(),
+                "stored_precision": self.precision,
                 "dim": self.dim,
                 **texts,
                 "memory_bytes": {**parts, "total": sum(parts.values())},
@@ -402,7 +443,10 @@ class Collection(Searchable):
         n = 0
         if meta["graph"] is not None:
             n = meta["graph"]["n"]
-            collection._decide(meta["dim"]).load(meta["graph"], reader)
+            graph = collection._decide(meta["dim"])
+            if "vectors" in meta["graph"]:
+                graph.exchange(Vectors.of_meta(meta["dim"], config.metric, meta["graph"]["vectors"]))
+            graph.load(meta["graph"], reader)
         collection.alive = Bitmap.from_bytes(reader.read("alive"), n)
         collection.n_alive = collection.alive.count()
         collection.ids.load("ids", reader, n)

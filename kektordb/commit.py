@@ -28,6 +28,7 @@ from kektordb.collection import Collection, Step
 from kektordb.errors import ConfigError, KektorError, StorageFailed
 from kektordb.kv import KeyValue, PendingPairs
 from kektordb.operations import (
+    Convert,
     CreateIndex,
     DeleteItems,
     DeleteKey,
@@ -128,6 +129,11 @@ class Pending:
         if self._items or self._in_batch:
             raise Unsettled
 
+    @property
+    def has_items(self) -> bool:
+        """Whether operations on items are pending."""
+        return bool(self._items)
+
     def note(self, operation: Operation) -> None:
         """Take in an accepted operation."""
         match operation:
@@ -144,6 +150,9 @@ class Pending:
                 self.keys[operation.key] = operation.value
             case DeleteKey():
                 self.keys[operation.key] = None
+            case Group():
+                for member in operation.members():
+                    self.note(member)
 
     def dim(self, number: int, collection: Collection) -> int:
         """Return the dimension of an index; 0 while nothing decides it."""
@@ -277,7 +286,7 @@ class Commits:
             write.operation = operation
             pending.note(operation)
             appended.append(write)
-            if isinstance(operation, CreateIndex | DropIndex):
+            if _changes_indexes(operation):
                 # Later writes see the indexes as they are now.
                 self._finish(appended)
                 pending, appended = Pending(self._state), []
@@ -355,6 +364,12 @@ class Commits:
             self.lock.__exit__()
 
 
+def _changes_indexes(operation: Operation) -> bool:
+    if isinstance(operation, Group):
+        return any(map(_changes_indexes, operation.members()))
+    return isinstance(operation, CreateIndex | DropIndex | Convert)
+
+
 def _n_changes(operation: Operation) -> int:
     match operation:
         case PutItems() | DeleteItems():
@@ -408,5 +423,5 @@ class _Batch:
             raise ConfigError("expected items and keys in a batch, got an index that is created or dropped")
         if operation is not None:
             self.pending.note(operation)
-            self.operations.append(operation)
+            self.operations += operation.members() if isinstance(operation, Group) else [operation]
         return operation

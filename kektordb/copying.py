@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._heal import Move, connect
+from kektordb._vectors import Vectors
 from kektordb.collection import Collection
 from kektordb.operations import Operation
 
@@ -87,6 +88,7 @@ class Copy:
         self._alive = old.alive.copy()
         self._terms: dict[int, int] = {}
         graph = self.fresh._decide(old.dim)
+        graph.exchange(Vectors.of_meta(old.dim, old.config.metric, old.graph.vectors.meta()))
         self._move = Move(old.graph, graph, self._n_slots)
         old.journal = self.journal
 

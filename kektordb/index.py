@@ -13,7 +13,8 @@ from kektordb._vectors import Vectors
 from kektordb.care import IndexCare
 from kektordb.collection import Collection
 from kektordb.errors import ConfigError, ItemExists, ItemNotFound, MetadataError, VectorError
-from kektordb.operations import DeleteItems, Operation, PutItems, PutMetadata
+from kektordb.operations import DeleteItems, Group, Operation, PutItems, PutMetadata
+from kektordb.precision import conversion_before
 from kektordb.progress import Progress, check_progress, show
 from kektordb.query import Filter
 from kektordb.validation import (
@@ -153,15 +154,8 @@ class Index(IndexCare):
         n_threads: int | None = None,
         progress: Progress = False,
     ) -> None:
-        graph = collection.graph
-        # The first item, with another dimension, may come in meanwhile: that is for `build` to see.
-        if graph is not None and graph.vectors.dim == rows.shape[1]:
-            vectors = graph.vectors
-        else:
-            vectors = Vectors(rows.shape[1], collection.config.metric, collection.config.precision)
-        prepared, bad = vectors.prepare_rows(rows)
-        if bad >= 0:
-            raise VectorError(collection.refused(f"vector of id {ids[bad]!r}"))
+        precision = collection.precision
+        prepared = _prepare(collection, ids, rows, precision)
         blobs = encode_many(metadata, ids)
 
         def build(pending: Pending) -> Operation:
@@ -173,7 +167,12 @@ class Index(IndexCare):
                 known = pending.first_known(number, collection, ids)
                 if known is not None:
                     raise ItemExists(f"expected a new id, got {known!r}, which exists; upsert() replaces")
-            return PutItems(number, ids, prepared, blobs, replace)
+            # The index may have been compressed since.
+            as_now = prepared if collection.precision == precision else _prepare(collection, ids, rows)
+            put = PutItems(number, ids, as_now, blobs, replace)
+            # Before other items of the same sync it would be applied too late.
+            before = None if pending.has_items else conversion_before(collection, number, as_now)
+            return put if before is None else Group((before, put))
 
         if progress is False:
             self._database._commit(build, n_threads)
@@ -256,6 +255,18 @@ class Index(IndexCare):
             return PutMetadata(number, id, _encode({**old, **change}, id))
 
         self._database._commit(build)
+
+
+def _prepare(
+    collection: Collection, ids: list[str], rows: npt.NDArray[np.float32], precision: str | None = None
+) -> npt.NDArray[np.float32]:
+    """Return rows as they are logged: normalised for cosine, rounded for halves. Raises VectorError."""
+    halves = (precision or collection.precision) == "float16"
+    vectors = Vectors(rows.shape[1], collection.config.metric, "float16" if halves else "float32")
+    prepared, bad = vectors.prepare_rows(rows)
+    if bad >= 0:
+        raise VectorError(collection.refused(f"vector of id {ids[bad]!r}"))
+    return prepared
 
 
 def _encode(metadata: object, id: str) -> bytes:

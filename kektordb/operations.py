@@ -6,7 +6,7 @@ Each operation has a type number and a payload, which are part of the file forma
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from kektordb.settings import MaintenanceConfig, Setting
 
 __all__ = [
     "Configure",
+    "Convert",
     "CreateIndex",
     "DeleteItems",
     "DeleteKey",
@@ -49,7 +50,7 @@ class IndexConfig(msgspec.Struct, frozen=True):
     seed : int
         Of the graph's levels.
     precision : str
-        In which vectors are stored: ``float32`` or ``float16``.
+        In which vectors are stored: ``float32``, ``float16`` or ``int8``.
     traversal : str
         What the graph is walked on: ``codes`` of 8 bits, made from the vectors, or the vectors themselves: ``float32``.
     text_language : str
@@ -161,6 +162,31 @@ class PutMetadata(msgspec.Struct, frozen=True):
     metadata: bytes
 
 
+class Convert(msgspec.Struct, frozen=True):
+    """The vectors of an index are stored in another precision, or on another scale, from now on.
+
+    Attributes
+    ----------
+    low, unit : float
+        Where rows share a scale: what code 0 stands for, and by how much the codes after it are more. `unit` is 0 where
+        none was chosen.
+    n_trained : int
+    trained_error : float
+        Rows that it was chosen for, and their mean squared error in units of a code.
+    """
+
+    number: int
+    precision: str
+    low: float = 0.0
+    unit: float = 0.0
+    n_trained: int = 0
+    trained_error: float = 0.0
+
+    def of_index(self, number: int) -> Convert:
+        """Return the same for another index."""
+        return msgspec.structs.replace(self, number=number)
+
+
 class Configure(msgspec.Struct, frozen=True):
     """Some settings of an index's maintenance change; the others stay."""
 
@@ -186,11 +212,19 @@ class Group(msgspec.Struct, frozen=True):
 
     operations: Sequence[Operation] = ()
 
+    def members(self) -> Iterator[Operation]:
+        """Iterate over the operations, and over those of groups among them."""
+        for operation in self.operations:
+            if isinstance(operation, Group):
+                yield from operation.members()
+            else:
+                yield operation
 
-Operation = CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | PutKey | DeleteKey | Group | Configure
+
+Operation = CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | PutKey | DeleteKey | Group | Convert | Configure
 
 _CREATE_INDEX, _DROP_INDEX, _PUT_ITEMS, _DELETE_ITEMS, _PUT_METADATA, _PUT_KEY, _DELETE_KEY, _GROUP = range(1, 9)
-_CONFIGURE = 10
+_CONVERT, _CONFIGURE = 9, 10
 
 _pack = msgspec.msgpack.Encoder().encode
 # What each payload must be: a field of another type is an error when it is read, not half-way through applying it.
@@ -200,6 +234,7 @@ _unpack_metadata = msgspec.msgpack.Decoder(tuple[int, str, bytes]).decode
 _unpack_pair = msgspec.msgpack.Decoder(tuple[str, bytes]).decode
 _unpack_key = msgspec.msgpack.Decoder(str).decode
 _unpack_index = msgspec.msgpack.Decoder(tuple[int, str, dict[str, Any]]).decode
+_unpack_conversion = msgspec.msgpack.Decoder(tuple[int, str, float, float, int, float]).decode
 _unpack_settings = msgspec.msgpack.Decoder(tuple[int, dict[str, Any]]).decode
 _unpack_number = msgspec.msgpack.Decoder(int).decode
 _unpack_members = msgspec.msgpack.Decoder(list[tuple[int, bytes]]).decode
@@ -229,6 +264,8 @@ def encode(operation: Operation) -> tuple[int, list[Buffer]]:
             return _CREATE_INDEX, [_pack((operation.number, operation.name, operation.config.to_dict()))]
         case DropIndex():
             return _DROP_INDEX, [_pack(operation.number)]
+        case Convert():
+            return _CONVERT, [_pack(msgspec.structs.astuple(operation))]
         case Configure():
             return _CONFIGURE, [_pack((operation.number, operation.settings))]
         case Group():
@@ -273,6 +310,8 @@ def _decode(kind: int, payload: Buffer) -> Operation:
         return CreateIndex(number, name, IndexConfig.from_dict(options))
     if kind == _DROP_INDEX:
         return DropIndex(_unpack_number(payload))
+    if kind == _CONVERT:
+        return Convert(*_unpack_conversion(payload))
     if kind == _CONFIGURE:
         number, settings = _unpack_settings(payload)
         return Configure(number, MaintenanceConfig.known(settings))

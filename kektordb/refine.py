@@ -12,7 +12,7 @@ from kektordb.copying import SLICE_S, Pace
 
 if TYPE_CHECKING:
     from kektordb.database import Database
-    from kektordb.vacuum import Control
+    from kektordb.tasks import Control
 
 __all__ = ["refine"]
 

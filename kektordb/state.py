@@ -16,6 +16,7 @@ from kektordb.errors import CorruptSnapshot, IndexNotFound, KektorError
 from kektordb.kv import KeyValue
 from kektordb.operations import (
     Configure,
+    Convert,
     CreateIndex,
     DeleteItems,
     DeleteKey,
@@ -113,13 +114,22 @@ class State:
         """Get the memory that `apply` will take, so that it cannot fail; MemoryError changes nothing."""
         if isinstance(operation, _TAKE_MEMORY):
             self._collection(operation.number).reserve((operation,))
+        elif isinstance(operation, Convert):
+            self._collection(operation.number).reserve_conversion(operation)
         elif isinstance(operation, Group):
-            puts: dict[int, list[PutItems | PutMetadata]] = {}
-            for member in _members(operation):
-                if isinstance(member, _TAKE_MEMORY):
-                    puts.setdefault(member.number, []).append(member)
-            for number, of_index in puts.items():
-                self._collection(number).reserve(of_index)
+            self._reserve_members(operation)
+
+    def _reserve_members(self, group: Group) -> None:
+        puts: dict[int, list[PutItems | PutMetadata]] = {}
+        members = list(group.members())
+        for member in members:
+            if isinstance(member, _TAKE_MEMORY):
+                puts.setdefault(member.number, []).append(member)
+        for number, of_index in puts.items():
+            self._collection(number).reserve(of_index)
+        for member in members:
+            if isinstance(member, Convert):
+                self._collection(member.number).reserve_conversion(member)
 
     def apply(self, operation: Operation, n_threads: int | None = None, step: Step | None = None) -> None:
         """Let an operation happen. It was checked against this state, and its memory is reserved."""
@@ -130,6 +140,8 @@ class State:
                 self._written(operation.number).delete(operation)
             case PutMetadata():
                 self._written(operation.number).put_metadata(operation)
+            case Convert():
+                self._collection(operation.number).convert(operation)
             case Configure():
                 collection = self._collection(operation.number)
                 collection.config = collection.config.configured(operation.settings)
@@ -230,15 +242,6 @@ class State:
         except (msgspec.DecodeError, KeyError, TypeError) as error:
             raise CorruptSnapshot(f"the catalogue of a snapshot cannot be read: {error!r}") from error
         self.kv.load(snapshot)
-
-
-def _members(group: Group) -> Iterator[Operation]:
-    """Yield the operations of a group, those of groups within it among them, in the order in which they happen."""
-    for member in group.operations:
-        if isinstance(member, Group):
-            yield from _members(member)
-        else:
-            yield member
 
 
 # Rows that are replayed as one batch: enough for the threads, little enough to hold in memory twice.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from kektordb.collection import Collection
 from kektordb.copying import Copy
@@ -13,26 +13,15 @@ from kektordb.state import State
 
 if TYPE_CHECKING:
     from kektordb.database import Database
+    from kektordb.tasks import Control
 
-__all__ = ["Control", "vacuum"]
+__all__ = ["vacuum"]
 
 # The copy follows what is written meanwhile until so few items are left, or for so many rounds: then writers wait.
 FEW_ITEMS: Final = 256
 ROUNDS: Final = 5
 # A save is waited for, but a vacuum that is cancelled does not wait to its end.
 WAIT_S: Final = 0.05
-
-
-class Control(Protocol):
-    """What a body of work needs of its task."""
-
-    def check(self) -> None:
-        """Raise when it shall go no further."""
-        ...
-
-    def report(self, done: int, total: int) -> None:
-        """Say how far it is."""
-        ...
 
 
 def vacuum(database: Database, name: str, control: Control) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Table(ctypes.Structure):
     """``Kernels`` of _distance.pxd."""
 
     _fields_ = [
-        *((name, MANY) for name in ("f32_l2", "f32_ip", "f16_l2", "f16_ip", "u8_l2", "u8_ip")),
+        *((name, MANY) for name in ("f32_l2", "f32_ip", "f16_l2", "f16_ip", "u8_l2", "u8_ip", "u8f_l2", "u8f_ip", "u8s_ip")),
         ("encode", ctypes.CFUNCTYPE(FLOAT, POINTER, SIZE, FLOAT, FLOAT, POINTER)),
         ("widen", ctypes.CFUNCTYPE(None, POINTER, SIZE, POINTER)),
     ]

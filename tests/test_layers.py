@@ -20,18 +20,8 @@ PACKAGE = Path(kektordb.__file__).parent
 ROWS = {
     "ground": ["errors", "types", "operations", "settings"],
     "state": [
-        "state",
-        "collection",
-        "kv",
-        "fusion",
-        "ranking",
-        "results",
-        "query",
-        "text",
-        "metadata",
-        "copying",
-        "reserving",
-        "_",
+        *("state", "collection", "copying", "reserving", "precision", "kv", "fusion", "ranking", "results", "query", "text"),
+        *("metadata", "_"),
     ],
     "storage": ["storage"],
     "engine": [
