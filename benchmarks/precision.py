@@ -1,6 +1,6 @@
 """What do smaller precisions cost? Memory, recall at equal ef, speed, and the time that `compress` takes.
 
-One graph, built in float32, is opened several times and compressed; a last copy is an index that was int8 from the start.
+One graph, built in float32, is opened several times and compressed; the last index was int8 from the start.
 Queries run in turn on all of them, so that a ratio compares neighbours in time. Run with
 ``python -m benchmarks.precision [data set …] [--folder PATH]``: with a folder, what was built there is used again.
 """
@@ -71,16 +71,19 @@ def measure(data: Dataset, folder: Path) -> list[list[Any]]:
     for name, n_bytes in zip(names, vectors, strict=True):
         lines.append([name, round(n_bytes / len(data.train), 1), round(n_bytes / vectors[0], 3)])
     for ef in EFS:
-        recalls = [
-            statistics.mean(len(set(call(query, k=K, ef_search=ef).ids) & true) / K for query, true in zip(queries, truth))
-            for call in calls
-        ]
+        recalls = [recall(call, queries, truth, ef) for call in calls]
         speeds = in_turn(calls, queries, ef)
-        for line, recall, speed in zip(lines, recalls, speeds, strict=True):
-            line += [f"{recall:.4f} ({recall - recalls[0]:+.4f})", round(speed, 2)]
+        for line, share, speed in zip(lines, recalls, speeds, strict=True):
+            line += [f"{share:.4f} ({share - recalls[0]:+.4f})", round(speed, 2)]
     for db in databases:
         db.close()
     return lines
+
+
+def recall(call: Callable[..., Any], queries: Any, truth: list[set[str]], ef: int) -> float:
+    """Return the share of true neighbours that is found."""
+    found = [set(call(query, k=K, ef_search=ef).ids) for query in queries]
+    return statistics.mean(len(f & t) / K for f, t in zip(found, truth, strict=True))
 
 
 def in_turn(calls: list[Callable[..., Any]], queries: Any, ef: int) -> list[float]:

@@ -1,7 +1,7 @@
 """Which bytes should stand for a vector? Recall of exhaustive search over rows that were encoded and decoded.
 
-Queries stay float32, as they do when an int8 index compares its candidates. So this is the ceiling of any graph over such
-rows. Run with ``python -m benchmarks.quantisers``; the table is in docs/precision.md.
+Queries stay float32, as they do when an int8 index compares its candidates. So this is the ceiling of any graph over
+such rows. Run with ``python -m benchmarks.quantisers``; the table is in docs/precision.md.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ def choose_scale(Vectors vectors, Py_ssize_t n, rows=None, bint is_final=False):
     if n_more:
         samples.append(rows[::step])
     sample = samples[0] if len(samples) == 1 else np.concatenate(samples)
-    return Scale.train(vectors.metric, np.ascontiguousarray(sample), n + n_more, is_final)
+    return Scale.train(vectors.metric, np.ascontiguousarray(sample), n + n_more, is_final, vectors.scale)
 
 
 cdef class Codes:

@@ -25,8 +25,8 @@ cdef struct Kernels:
     # rows and query of 8-bit codes; keys are integers
     many_t u8_l2        # squared Euclidean distance of the codes
     many_t u8_ip        # 2^31 minus the product of the codes, each less 128
-    # Rows of bytes on one scale, query of float32 less what code 0 stands for, with a tail: squared distance to what the
-    # codes stand for. A code is `scale` more than the one before it.
+    # Rows of bytes on one scale, query of float32 less what code 0 stands for, with a tail: squared distance to what
+    # the codes stand for. A code is `scale` more than the one before it.
     many_t u8f_l2
     # Rows of bytes on scales of their own, code c of row i standing for factors[i] * (c - 128); queries with a tail. Of
     # float32: the negated product; of codes, padded with 128: `origin` less the product of what both stand for times

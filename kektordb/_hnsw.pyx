@@ -565,6 +565,8 @@ cdef class Graph:
         """Fill an empty graph from a snapshot. Raises CorruptSnapshot when a list points outside."""
         cdef Py_ssize_t n = meta["n"], n_upper = meta["n_upper"]
         cdef Py_ssize_t list_bytes = self.core.width * <Py_ssize_t>sizeof(slot_t)
+        if "vectors" in meta:
+            self.exchange(Vectors.of_meta(self.core.dim, self.vectors.metric, meta["vectors"]))
         self.vectors.load(reader, n)
         self.n_upper = n_upper
         self.n_whole = reader.size("graph/links") // list_bytes

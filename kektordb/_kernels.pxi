@@ -2,7 +2,7 @@
 # flags). Four rows at once share each load of the query; the prefetch rolls ahead of the row being computed.
 
 from cpython.pycapsule cimport PyCapsule_New
-from libc.stdint cimport int8_t, int64_t, uint8_t, uint16_t, uint32_t
+from libc.stdint cimport int8_t, uint8_t, uint16_t, uint32_t
 
 from kektordb._distance cimport Kernels, QueryTail
 from kektordb._types cimport key_t, slot_t
@@ -51,6 +51,9 @@ cdef enum:
     ROW_BYTES = 4096
     CODES_AHEAD_BYTES = 8192
     CODES_ROW_BYTES = 1024
+
+# The largest float that an int holds.
+cdef float INT_END = 2147483520.
 
 
 cdef inline void prefetch_row(const char* row, Py_ssize_t n_bytes) noexcept nogil:
@@ -388,12 +391,18 @@ cdef void u8f_ip(const void* query, const void* base, const slot_t* ids, Py_ssiz
         i += 1
 
 
-cdef inline key_t scaled_key(const QueryTail* tail, slot_t id, int total) noexcept nogil:
-    cdef int64_t key = <int64_t>tail.origin - <int64_t>(tail.scale * tail.factors[id] * <float>total)
-    cdef int64_t most = <key_t>-1
-    key = key if key > 0 else 0
-    key = key if key < most else most
-    return <key_t>key
+cdef inline void scale_keys(const QueryTail* tail, const slot_t* ids, Py_ssize_t n, int total,
+                            key_t* out) noexcept nogil:
+    """Turn sums of products, each `total` too large, into keys; apart from the sums, so that it is vectorised too."""
+    cdef Py_ssize_t i
+    cdef const float* factors = tail.factors
+    cdef float x, scale = tail.scale, most = INT_END if tail.origin > <uint32_t>1 << 30 else 1073741824.
+    cdef uint32_t origin = tail.origin
+    for i in range(n):
+        x = scale * factors[ids[i]] * <float>(<int>out[i] - total)
+        x = x if x < most else most
+        x = x if x > -INT_END else -INT_END
+        out[i] = origin - <uint32_t><int>x
 
 
 cdef void u8s_ip(const void* query, const void* base, const slot_t* ids, Py_ssize_t n, Py_ssize_t d,
@@ -434,10 +443,10 @@ cdef void u8s_ip(const void* query, const void* base, const slot_t* ids, Py_ssiz
             s1 += <int>x * <int>b[j]
             s2 += <int>x * <int>c[j]
             s3 += <int>x * <int>e[j]
-        out[i] = scaled_key(tail, ids[i], s0 - total)
-        out[i + 1] = scaled_key(tail, ids[i + 1], s1 - total)
-        out[i + 2] = scaled_key(tail, ids[i + 2], s2 - total)
-        out[i + 3] = scaled_key(tail, ids[i + 3], s3 - total)
+        out[i] = <key_t>s0
+        out[i + 1] = <key_t>s1
+        out[i + 2] = <key_t>s2
+        out[i + 3] = <key_t>s3
         i += 4
     while i < n:
         a = rows + <Py_ssize_t>ids[i] * d
@@ -445,8 +454,9 @@ cdef void u8s_ip(const void* query, const void* base, const slot_t* ids, Py_ssiz
         for j in range(d):
             x = <int8_t>(q[j] ^ 0x80)
             s0 += <int>x * <int>a[j]
-        out[i] = scaled_key(tail, ids[i], s0 - total)
+        out[i] = <key_t>s0
         i += 1
+    scale_keys(tail, ids, n, total, out)
 
 
 cdef float encode(const float* row, Py_ssize_t d, float low, float per_unit, uint8_t* codes) noexcept nogil:

@@ -25,8 +25,11 @@ cdef class Scale:
     cdef Py_ssize_t n_recent
     cdef double recent_error
     cdef double last_error                  # mean error of the last rows that are complete
+    cdef double recent_low, recent_high     # ends of recent rows that did not fit, of rows that are final
+    cdef double last_low, last_high         # of the last ones that are complete
     cdef bint normalised, product
     cdef const Kernels* kernels
     cdef void encode(self, const float* row, uint8_t* codes) noexcept nogil
+    cdef double usual_error(self) noexcept nogil
     cdef double mean_error(self) noexcept nogil
     cdef double mean_square(self) noexcept nogil

@@ -1,12 +1,12 @@
 """On which scale do bytes stand for components? One range for all of them, that follows the data.
 
 Code c stands for ``low + c * unit``. The range leaves out 0.01 % at either end, whose components are clipped: a few
-outliers would otherwise make all other codes coarse. For inner products, whose largest belong to outliers, the range leaves
-out nothing, and lies around zero, so that 128 is zero and both sides can be codes; only where rows are kept as codes, so
-that nothing could make them good, outliers may cost two bits at most. benchmarks/quantisers.py compares others.
+outliers would otherwise make all other codes coarse. For inner products, whose largest belong to outliers, the range
+leaves out nothing, and lies around zero, so that 128 is zero and both sides can be codes. benchmarks/quantisers.py
+compares it with others.
 """
 
-from libc.math cimport fabs
+from libc.math cimport INFINITY, fabs
 from libc.string cimport memset
 
 from kektordb._distance cimport active_kernels
@@ -61,9 +61,11 @@ cdef class Scale:
         self.normalised = metric == "cosine"
         self.product = metric == "dot"
         self.kernels = active_kernels()
+        self.recent_low = self.last_low = INFINITY
+        self.recent_high = self.last_high = -INFINITY
 
     @staticmethod
-    def train(str metric, const float[:, ::1] sample, Py_ssize_t n_rows, bint is_final=False):
+    def train(str metric, const float[:, ::1] sample, Py_ssize_t n_rows, bint is_final=False, Scale before=None):
         """Choose a range for `n_rows` rows by some of them.
 
         Parameters
@@ -74,9 +76,13 @@ cdef class Scale:
         n_rows : int
         is_final : bool, optional
             For metrics other than ``dot``.
+        before : Scale, optional
+            Which had clipped rows of late: they say nothing of the range any more, but it remembers.
         """
         cdef double low, high, unit, error
         low, high = _range(np.asarray(sample).ravel(), metric == "dot")
+        if before is not None:
+            low, high = min(low, before.last_low), max(high, before.last_high)
         unit = max((high - low) / 255, MIN_UNIT)
         error = mean_error_of(sample, low, unit)
         return Scale(metric, sample.shape[1], low, unit, n_rows, error, is_final)
@@ -105,6 +111,10 @@ cdef class Scale:
                 square += <double>row[j] * row[j]
                 self.longest = max(self.longest, fabs(row[j]))
             self.total_square += square * per_unit * per_unit
+        if self.is_final and error > DRIFT * self.usual_error():
+            for j in range(self.dim):
+                self.recent_low = min(self.recent_low, row[j])
+                self.recent_high = max(self.recent_high, row[j])
         self.n += 1
         self.n_recent += 1
         self.recent_error += error if error < most else most
@@ -112,6 +122,12 @@ cdef class Scale:
             self.last_error = self.recent_error / self.n_recent
             self.n_recent = 0
             self.recent_error = 0
+            self.last_low, self.last_high = self.recent_low, self.recent_high
+            self.recent_low, self.recent_high = INFINITY, -INFINITY
+
+    cdef double usual_error(self) noexcept nogil:
+        """Return the error that a row has by rounding. Whole numbers may have none at all, until one is clipped."""
+        return max(self.trained_error, self.dim / 12.) if self.is_final else self.trained_error
 
     cdef double mean_error(self) noexcept nogil:
         return self.total_error / self.n if self.n else 0
@@ -126,14 +142,12 @@ cdef class Scale:
         cdef double longest = self.longest
         if self.n + n_more < (GROWTH_FINAL if self.is_final else GROWTH) * self.n_trained:
             return False
-        # Whole numbers may have no error at all, until one is clipped.
-        usual = max(self.trained_error, self.dim / 12.) if self.is_final else self.trained_error
-        if self.last_error > DRIFT * usual:
+        if self.last_error > DRIFT * self.usual_error():
             return True
         if n_more >= RECENT_FINAL:
             step = max(1, n_more // TRAIN_FROM)
             sample = np.ascontiguousarray(np.asarray(rows)[::step])
-            if mean_error_of(sample, self.low, self.unit) > DRIFT * usual:
+            if mean_error_of(sample, self.low, self.unit) > DRIFT * self.usual_error():
                 return True
         if self.product and n_more:
             longest = max(longest, float(np.abs(np.asarray(rows)).max()))
@@ -151,6 +165,8 @@ cdef class Scale:
             "total_error": self.total_error,
             "total_square": self.total_square,
             "last_error": self.last_error,
+            "last_low": self.last_low,
+            "last_high": self.last_high,
         }
 
     def learn(self, dict sums):
@@ -160,6 +176,8 @@ cdef class Scale:
         self.total_error = sums["total_error"]
         self.total_square = sums["total_square"]
         self.last_error = sums["last_error"]
+        self.last_low = sums["last_low"]
+        self.last_high = sums["last_high"]
 
 
 def _range(values, bint product):
@@ -179,7 +197,8 @@ def mean_error_of(const float[:, ::1] sample, double low, double unit):
     cdef double total = 0, error
     codes = np.empty(dim, dtype=np.uint8)
     cdef uint8_t[::1] target = codes
-    for i in range(n):
-        error = active_kernels().encode(&sample[i, 0], dim, <float>low, <float>(1 / unit), &target[0])
-        total += error if error < MAX_ERROR else MAX_ERROR
+    with nogil:
+        for i in range(n):
+            error = active_kernels().encode(&sample[i, 0], dim, <float>low, <float>(1 / unit), &target[0])
+            total += error if error < MAX_ERROR else MAX_ERROR
     return total / n if n else 0

@@ -2,9 +2,9 @@
 halves, or as bytes.
 
 A row of bytes is the row that its codes stand for: distances are those to that one, and it is what comes back. For
-``euclidean`` all rows are on one scale, so that distances of codes are those of rows. For ``cosine`` and ``dot`` each row
-has a scale of its own, 4 bytes beside it: code c stands for ``factor * (c - 128)``. There is nothing to train then, and for
-``cosine`` the factor gives what the codes stand for unit length exactly (docs/precision.md has the measurements).
+``euclidean`` all rows are on one scale, so that distances of codes are those of rows. For ``cosine`` and ``dot`` each
+row has a scale of its own, 4 bytes beside it: code c stands for ``factor * (c - 128)``. There is nothing to train
+then, and for ``cosine`` the factor gives a row unit length exactly (docs/precision.md has the measurements).
 """
 
 from cpython.buffer cimport PyBUF_WRITE
@@ -51,6 +51,7 @@ cdef extern from *:
 cdef enum:
     LINE_BYTES = 64     # a row begins on a cache line, and a kernel never meets a ragged tail
     INFINITE_HALF = 0x7c00
+    FEW = 256           # rows that are copied sooner than another thread would give the GIL back
 
 # Squared norms stay below this, so that no distance overflows float32: (a - b)^2 <= 4 max(a^2, b^2).
 cdef double MAX_SQUARED_NORM = 8e37
@@ -276,14 +277,19 @@ cdef class Vectors:
         return bad
 
     def get(self, const unsigned int[::1] slots):
-        """Return the stored vectors of these slots, float32 (n, dim), copied."""
-        cdef Py_ssize_t i
+        """Return the stored vectors of these slots, float32 (n, dim), copied. Releases the GIL for many of them."""
+        cdef Py_ssize_t i, n = slots.shape[0]
         found = np.empty((slots.shape[0], self.dim), dtype=np.float32)
         buffer = np.empty(self.stride, dtype=np.float32)
         cdef float[:, ::1] target = found
         cdef float[::1] row = buffer
-        for i in range(slots.shape[0]):
-            memcpy(&target[i, 0], self.row(slots[i], &row[0]), self.dim * sizeof(float))
+        if n <= FEW:
+            for i in range(n):
+                memcpy(&target[i, 0], self.row(slots[i], &row[0]), self.dim * sizeof(float))
+            return found
+        with nogil:
+            for i in range(n):
+                memcpy(&target[i, 0], self.row(slots[i], &row[0]), self.dim * sizeof(float))
         return found
 
     def distances(self, const float[::1] query, const unsigned int[::1] slots):

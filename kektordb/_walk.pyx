@@ -25,7 +25,7 @@ cdef uint64_t EMPTY = <uint64_t>-1
 cdef double KEY_RANGE = 1 << 30
 
 
-# ---------------------------------------------------------------------------------------------- rows of bytes as queries
+# ----------------------------------------------------------------------------------------- rows of bytes as queries
 
 cdef double key_scale(const Core* g, double square) noexcept nogil:
     """Return by how much a key grows with a product, for a query whose length has this square."""

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -20,7 +19,7 @@ from kektordb._strings import StringMap
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot
 from kektordb.operations import Convert, DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
-from kektordb.precision import Conversion, first_precision, scale_of
+from kektordb.precision import Conversion, first_precision
 from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
 from kektordb.reserving import SLICE, Reservations
@@ -75,7 +74,7 @@ class Collection(Searchable):
         self._reservations = Reservations(self)
         self._is_untidy = False
         # The next conversion and its rows, if they were made already.
-        self._conversion: tuple[Convert, Conversion | None] | None = None
+        self.conversion: tuple[Convert, Conversion | None] | None = None
         if config.dim:
             self._decide(config.dim)
 
@@ -149,7 +148,7 @@ class Collection(Searchable):
 
     def put(self, operation: PutItems, n_threads: int, step: Step | None = None) -> None:
         """Apply a `PutItems` whose memory was reserved. `step` is told how many rows are done."""
-        self._note(operation)
+        self.note(operation)
         vectors, ids, metadata, replace = operation.vectors, operation.ids, operation.metadata, operation.replace
         total = len(ids)
         words = None if self.texts is None else self._reservations.words(operation)
@@ -168,36 +167,9 @@ class Collection(Searchable):
             if step is not None:
                 step(min(start + SLICE, total))
 
-    def hand(self, operation: Convert, conversion: Conversion | None) -> None:
-        """Say that the rows of the next conversion are made already; the commit lock is held until it is applied."""
-        self._conversion = (operation, conversion)
-
-    def forget_conversion(self) -> None:
-        """Free the rows of a conversion that did not come; the commit lock is held."""
-        self._conversion = None
-
-    def reserve_conversion(self, operation: Convert) -> None:
-        """Convert the rows, beside those that are searched; MemoryError and VectorError change nothing."""
-        graph = self._reserved if self.graph is None else self.graph
-        known = self._conversion
-        if known is None or known[0] is not operation:
-            self._conversion = known = (operation, None)
-            if graph is not None:
-                scale = scale_of(operation, self.config.metric, graph.vectors.dim)
-                self._conversion = known = (operation, Conversion(graph, operation.precision, scale))
-        if known[1] is not None:
-            known[1].finish(self._reservations.n_rows)
-
-    def convert(self, operation: Convert) -> None:
-        """Apply a `Convert` whose rows were made: searches wait for the exchange of some pointers."""
-        self._note(operation)
-        assert self._conversion is not None
-        conversion, self._conversion = self._conversion[1], None
-        self.config = msgspec.structs.replace(self.config, precision=operation.precision)
-        graph = self._reserved if self.graph is None else self.graph
-        if graph is not None and conversion is not None:
-            with self.lock.write:
-                graph.exchange(conversion.vectors, conversion.codes)
+    def converted(self) -> tuple[Graph | None, int]:
+        """Return the graph, or the one that there will be, and the slots that its vectors have memory for."""
+        return self._reserved if self.graph is None else self.graph, self._reservations.n_rows
 
     def _train(self, rows: npt.NDArray[np.float32] | None = None) -> None:
         """Let the codes follow the data. Searches run meanwhile, but for the moment in which new codes take over."""
@@ -267,7 +239,7 @@ class Collection(Searchable):
 
     def delete(self, operation: DeleteItems) -> None:
         """Apply a `DeleteItems`; an id that is not there is passed over."""
-        self._note(operation)
+        self.note(operation)
         self._is_untidy = True
         with self.lock.write:
             for id in operation.ids:
@@ -275,7 +247,7 @@ class Collection(Searchable):
 
     def put_metadata(self, operation: PutMetadata) -> None:
         """Apply a `PutMetadata`."""
-        self._note(operation)
+        self.note(operation)
         metadata = decode_metadata(operation.metadata)
         # Only writers change what is read here, and there is one at a time.
         slot = self.ids.find_str(operation.id)
@@ -291,7 +263,8 @@ class Collection(Searchable):
             if self.texts is not None and changes is not None:
                 self.texts.replace(slot, changes)
 
-    def _note(self, operation: Operation) -> None:
+    def note(self, operation: Operation) -> None:
+        """Note an operation that is applied, for a vacuum that is under way."""
         if self.journal is not None:
             self.journal.append(operation)
 
@@ -308,7 +281,7 @@ class Collection(Searchable):
             self.graph, self.ids, self.metadata, self.columns = fresh.graph, fresh.ids, fresh.metadata, fresh.columns
             self.texts, self.alive, self.n_alive = fresh.texts, fresh.alive, fresh.n_alive
             self._reserved, self._reservations = fresh._reserved, Reservations(self)
-            self._filtered, self.journal, self.refined_to, self._conversion = MatchCache(), None, 0, None
+            self._filtered, self.journal, self.refined_to, self.conversion = MatchCache(), None, 0, None
         return old
 
     # ------------------------------------------------------------------------------------------------------ reading
@@ -443,10 +416,7 @@ class Collection(Searchable):
         n = 0
         if meta["graph"] is not None:
             n = meta["graph"]["n"]
-            graph = collection._decide(meta["dim"])
-            if "vectors" in meta["graph"]:
-                graph.exchange(Vectors.of_meta(meta["dim"], config.metric, meta["graph"]["vectors"]))
-            graph.load(meta["graph"], reader)
+            collection._decide(meta["dim"]).load(meta["graph"], reader)
         collection.alive = Bitmap.from_bytes(reader.read("alive"), n)
         collection.n_alive = collection.alive.count()
         collection.ids.load("ids", reader, n)

@@ -24,9 +24,10 @@ SLICE = 1 << 19
 def compress(database: Database, name: str, precision: str, control: Control) -> dict[str, Any]:
     """Store the vectors of an index in another precision.
 
-    1. Choose a scale, where the precision needs one, and convert the rows that are there, in slices under the read lock.
-    2. Under the commit lock: convert those that came in meanwhile, log the change with the scale, and exchange the vectors
-       under the write lock, which is some pointers.
+    1. Choose a scale, where the precision needs one, and convert the rows that are there, in slices under the read
+       lock.
+    2. Under the commit lock: convert those that came in meanwhile, log the change with the scale, and exchange the
+       vectors under the write lock, which is some pointers.
     3. If a put has changed the scale meanwhile, begin again.
 
     Parameters
@@ -96,14 +97,14 @@ def _commit(
         if collection.graph is not None and (conversion is None or conversion.is_stale):
             return None
         numbered = operation.of_index(number)
-        collection.hand(numbered, conversion)
+        collection.conversion = (numbered, conversion)
         return numbered
 
     try:
         return database._commit(build) is not None
     except BaseException:
         with database._commits.lock:
-            collection.forget_conversion()
+            collection.conversion = None
         raise
 
 

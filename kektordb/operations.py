@@ -221,7 +221,9 @@ class Group(msgspec.Struct, frozen=True):
                 yield operation
 
 
-Operation = CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | PutKey | DeleteKey | Group | Convert | Configure
+Operation = (
+    CreateIndex | DropIndex | PutItems | DeleteItems | PutMetadata | PutKey | DeleteKey | Group | Convert | Configure
+)
 
 _CREATE_INDEX, _DROP_INDEX, _PUT_ITEMS, _DELETE_ITEMS, _PUT_METADATA, _PUT_KEY, _DELETE_KEY, _GROUP = range(1, 9)
 _CONVERT, _CONFIGURE = 9, 10

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from msgspec import structs
 
 from kektordb._codes import TRAIN_FROM, Codes, choose_scale
 from kektordb._hnsw import Graph
@@ -17,7 +18,15 @@ from kektordb.operations import Convert, IndexConfig
 if TYPE_CHECKING:
     from kektordb.collection import Collection
 
-__all__ = ["Conversion", "conversion_before", "first_precision", "needs_scale", "operation_of", "scale_of"]
+__all__ = [
+    "Conversion",
+    "conversion_before",
+    "convert",
+    "first_precision",
+    "needs_scale",
+    "operation_of",
+    "reserve_conversion",
+]
 
 Rows = npt.NDArray[np.float32]
 
@@ -39,7 +48,7 @@ def operation_of(number: int, precision: str, scale: Scale | None) -> Convert:
     return Convert(number, precision, scale.low, scale.unit, scale.n_trained, scale.trained_error)
 
 
-def scale_of(operation: Convert, metric: str, dim: int) -> Scale | None:
+def _scale_of(operation: Convert, metric: str, dim: int) -> Scale | None:
     """Return the scale that an operation brings, a new one; None when it brings none."""
     if not operation.unit:
         return None
@@ -59,6 +68,35 @@ def conversion_before(collection: Collection, number: int, rows: Rows) -> Conver
         return None
     vectors = Vectors(rows.shape[1], config.metric) if graph is None else graph.vectors
     return operation_of(number, config.precision, choose_scale(vectors, n, rows, is_final=True))
+
+
+def reserve_conversion(collection: Collection, operation: Convert) -> None:
+    """Make the rows that applying `operation` exchanges, beside those that are searched.
+
+    Those of ``collection.conversion`` are taken when they are of this operation. VectorError and MemoryError change
+    nothing that can be seen.
+    """
+    graph, n_reserved = collection.converted()
+    if collection.conversion is None or collection.conversion[0] is not operation:
+        conversion = None
+        if graph is not None:
+            scale = _scale_of(operation, collection.config.metric, graph.vectors.dim)
+            conversion = Conversion(graph, operation.precision, scale)
+        collection.conversion = (operation, conversion)
+    if collection.conversion[1] is not None:
+        collection.conversion[1].finish(n_reserved)
+
+
+def convert(collection: Collection, operation: Convert) -> None:
+    """Apply a `Convert` whose rows were made: searches wait for the exchange of some pointers."""
+    collection.note(operation)
+    assert collection.conversion is not None
+    conversion, collection.conversion = collection.conversion[1], None
+    collection.config = structs.replace(collection.config, precision=operation.precision)
+    graph, _ = collection.converted()
+    if graph is not None and conversion is not None:
+        with collection.lock.write:
+            graph.exchange(conversion.vectors, conversion.codes)
 
 
 class Conversion:

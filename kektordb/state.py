@@ -28,6 +28,7 @@ from kektordb.operations import (
     PutKey,
     PutMetadata,
 )
+from kektordb.precision import convert, reserve_conversion
 from kektordb.types import Section, SectionReader
 
 __all__ = ["FrozenState", "Reader", "State"]
@@ -115,7 +116,7 @@ class State:
         if isinstance(operation, _TAKE_MEMORY):
             self._collection(operation.number).reserve((operation,))
         elif isinstance(operation, Convert):
-            self._collection(operation.number).reserve_conversion(operation)
+            reserve_conversion(self._collection(operation.number), operation)
         elif isinstance(operation, Group):
             self._reserve_members(operation)
 
@@ -129,7 +130,7 @@ class State:
             self._collection(number).reserve(of_index)
         for member in members:
             if isinstance(member, Convert):
-                self._collection(member.number).reserve_conversion(member)
+                reserve_conversion(self._collection(member.number), member)
 
     def apply(self, operation: Operation, n_threads: int | None = None, step: Step | None = None) -> None:
         """Let an operation happen. It was checked against this state, and its memory is reserved."""
@@ -141,7 +142,7 @@ class State:
             case PutMetadata():
                 self._written(operation.number).put_metadata(operation)
             case Convert():
-                self._collection(operation.number).convert(operation)
+                convert(self._collection(operation.number), operation)
             case Configure():
                 collection = self._collection(operation.number)
                 collection.config = collection.config.configured(operation.settings)

@@ -18,8 +18,10 @@ from faults import Fault, MemoryBackend, crash_states
 from writer import prepare, step, vec
 
 import kektordb
+from kektordb.compress import compress
 from kektordb.database import Database
 from kektordb.errors import KektorError, StorageError, StorageFailed, StorageFull
+from kektordb.tasks import Control
 
 WRITER = str(Path(__file__).parent / "writer.py")
 ROOT = Path(kektordb.__file__).parent.parent
@@ -36,7 +38,13 @@ def contents(db: Database) -> str:
     for name in db:
         index = db[name]
         items = [item for item in index.get_many(index.ids()) if item is not None]
-        found[name] = [index.config.metric, index.dim, [[i.id, i.vector.tolist(), i.metadata] for i in items]]
+        config = index.config
+        found[name] = [
+            config.metric,
+            config.precision,
+            index.dim,
+            [[i.id, i.vector.tolist(), i.metadata] for i in items],
+        ]
     return json.dumps([found, {key: value.hex() for key, value in db.kv.items()}])
 
 
@@ -104,6 +112,8 @@ def everything(life: Life) -> None:
     )
     life.do(lambda: a.upsert("one", vec(20), {"n": 20}))
     life.do(lambda: db["b"].add("only", [3.0, 4.0, 0.0]))
+    life.do(lambda: compress(db, "b", "int8", Control()))
+    life.do(lambda: compress(db, "a", "int8", Control()))
     life.do(lambda: a.update_metadata("two", {"n": 2, "text": "é" * 30}))
     life.do(lambda: db.kv.__setitem__("key", b"value"))
     life.do(lambda: a.delete("i3"))
@@ -118,6 +128,7 @@ def everything(life: Life) -> None:
             during.append(done)
             life.do(lambda: a.add(f"during-{len(during)}", vec(30 + len(during)), {"n": len(during)}))
             life.do(lambda: a.delete(f"i{len(during) + 5}"))
+            life.do(lambda: compress(db, "a", ("float16", "float32", "int8")[len(during) - 1], Control()))
 
     life.durable(lambda: db.save(progress=write))
     life.do(lambda: a.upsert_batch(["two", "new"], [vec(40), vec(41)], [None, {"n": 41}]))
@@ -130,6 +141,8 @@ def everything(life: Life) -> None:
     life.do(lambda: db.create_index("b", metric="dot"))
     life.do(lambda: db["b"].add("again", [1.0, 2.0]))
     life.do(lambda: batch(db, 2))
+    life.do(lambda: compress(db, "b", "float16", Control()))
+    life.do(lambda: compress(db, "a", "float32", Control()))
     life.durable(db.close)
     life.open()
     db = life.db

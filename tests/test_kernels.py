@@ -29,7 +29,10 @@ class Table(ctypes.Structure):
     """``Kernels`` of _distance.pxd."""
 
     _fields_ = [
-        *((name, MANY) for name in ("f32_l2", "f32_ip", "f16_l2", "f16_ip", "u8_l2", "u8_ip", "u8f_l2", "u8f_ip", "u8s_ip")),
+        *(
+            (name, MANY)
+            for name in ("f32_l2", "f32_ip", "f16_l2", "f16_ip", "u8_l2", "u8_ip", "u8f_l2", "u8f_ip", "u8s_ip")
+        ),
         ("encode", ctypes.CFUNCTYPE(FLOAT, POINTER, SIZE, FLOAT, FLOAT, POINTER)),
         ("widen", ctypes.CFUNCTYPE(None, POINTER, SIZE, POINTER)),
     ]
@@ -213,3 +216,86 @@ def test_rows_at_any_address_are_encoded(kernels: Table, offset: int) -> None:
     codes, _ = encoded(kernels, shifted, -4, 31)
 
     assert codes.tolist() == encoded(kernels, shifted.copy(), -4, 31)[0].tolist()
+
+
+# ------------------------------------------------------------------------------------------ what codes stand for
+
+
+class Tail(ctypes.Structure):
+    """``QueryTail`` of _distance.pxd."""
+
+    _fields_ = [("scale", FLOAT), ("origin", ctypes.c_uint32), ("factors", POINTER)]
+
+
+def with_tail(query: npt.NDArray[Any], scale: float, origin: int, factors: npt.NDArray[np.float32]) -> Any:
+    """Copy a padded query to where a tail fits behind it."""
+    room = np.zeros(query.nbytes + 2 * LINE, np.uint8)
+    start = -room.ctypes.data % LINE
+    room[start : start + query.nbytes] = query.view(np.uint8)
+    tail = Tail.from_address(room.ctypes.data + start + query.nbytes)
+    tail.scale, tail.origin, tail.factors = scale, origin, factors.ctypes.data
+    return room[start:]
+
+
+def test_distances_to_what_codes_stand_for_equal_numpy_in_every_dimension(kernels: Table) -> None:
+    rng = np.random.default_rng(4)
+    factors = rng.uniform(0.5, 2, size=9).astype(np.float32)
+    factors[3] = 0
+    for dim in DIMS:
+        codes = rng.integers(256, size=(9, dim))
+        rows = padded(codes, np.uint8)
+        query = padded(np.pad(rng.normal(size=dim), (0, rows.shape[1] - dim)), np.float32)
+        asked, q = with_tail(query, 0.03, 0, factors), query[:dim].astype(np.float64)
+
+        squares = values_of(keys_of(kernels.u8f_l2, asked, rows))
+        products = values_of(keys_of(kernels.u8f_ip, asked, rows))
+
+        np.testing.assert_allclose(
+            squares, ((q - np.float64(np.float32(0.03)) * codes) ** 2).sum(axis=1), rtol=1e-5, err_msg=str(dim)
+        )
+        sizes = factors * (np.abs(codes - 128.0) @ np.abs(q))
+        assert (np.abs(products + factors * ((codes - 128.0) @ q)) <= 1e-6 * sizes).all(), dim
+
+
+def test_keys_of_codes_with_factors_are_exact_products_in_every_dimension(kernels: Table) -> None:
+    rng = np.random.default_rng(5)
+    factors = (2.0 ** rng.integers(-3, 3, size=9)).astype(np.float32)
+    factors[3] = 0
+    for dim in [*DIMS, 65_536]:
+        rows = padded(rng.integers(256, size=(9, dim)), np.uint8)
+        rows[:, dim:] = 128
+        query = padded(rng.integers(256, size=dim), np.uint8)
+        query[dim:] = 128
+        totals = (rows.astype(np.int64) - 128) @ (query.astype(np.int64) - 128)
+
+        keys = keys_of(kernels.u8s_ip, with_tail(query, 0.5, 2**31, factors), rows)
+
+        wanted = 2**31 - np.trunc(0.5 * factors * totals.astype(np.float32)).astype(np.int64)
+        assert keys.tolist() == wanted.tolist(), dim
+
+
+def test_keys_beyond_either_end_are_those_of_the_ends(kernels: Table) -> None:
+    rows, query = padded([[255] * 64, [1] * 64], np.uint8), padded([255] * 64, np.uint8)
+    factors = np.ones(2, np.float32)
+
+    keys = keys_of(kernels.u8s_ip, with_tail(query, 1e4, 2**31, factors), rows)
+
+    assert keys.tolist() == [128, 2**32 - 128]
+
+
+@pytest.mark.parametrize("name", ["u8f_l2", "u8f_ip", "u8s_ip"])
+def test_any_number_of_rows_of_codes_has_the_keys_of_one_at_a_time(kernels: Table, name: str) -> None:
+    kernel, rng = getattr(kernels, name), np.random.default_rng(6)
+    rows = padded(rng.integers(256, size=(300, 100)), np.uint8)
+    query = rng.integers(256, size=128)
+    factors = rng.uniform(size=300).astype(np.float32)
+    asked = with_tail(padded(query, np.uint8 if name == "u8s_ip" else np.float32), 0.5, 2**31, factors)
+    alone = np.concatenate([keys_of(kernel, asked, rows, [i]) for i in range(300)])
+
+    for n in [*range(10), 31, 33, 64, 257]:
+        ids = rng.integers(300, size=n)
+        found = keys_of(kernel, asked, rows, ids)
+        if name == "u8s_ip":
+            assert found.tolist() == alone[ids].tolist()
+        else:
+            np.testing.assert_allclose(values_of(found), values_of(alone[ids]), rtol=1e-5, atol=1e-3)

@@ -9,6 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 import kektordb
+from kektordb.compress import compress
+from kektordb.tasks import Control
 
 
 def vec(n: int, dim: int = 4) -> npt.NDArray[np.float32]:
@@ -35,6 +37,8 @@ def step(db: kektordb.Database, n: int) -> None:
                 a.update_metadata(f"s{n - 6}", {"m": n})
         case 9:
             db.save()
+        case 3:
+            compress(db, "a", ("int8", "float16", "float32")[n // 10 % 3], Control())
         case _:
             a.add(f"s{n}", vec(n), {"n": n})
 
