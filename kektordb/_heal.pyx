@@ -95,7 +95,8 @@ cdef Py_ssize_t join_neighbours(const Core* g, const Space* space, Scratch* s, s
     return n + m
 
 
-cdef Py_ssize_t link_anew(Core* g, const Space* space, Scratch* s, slot_t slot, int level, Py_ssize_t n) noexcept nogil:
+cdef Py_ssize_t link_anew(Core* g, const Space* space, Scratch* s, slot_t slot, int level,
+                          Py_ssize_t n) noexcept nogil:
     """Choose the list of a row among `n` sorted candidates and the neighbours it has, write it, and link back.
 
     Returns how many candidates there are now in the pool, sorted.
@@ -282,7 +283,7 @@ cdef Py_ssize_t gather(const Route* r, Scratch* s, slot_t slot, int level, int* 
 
 
 cdef const Space* rank(const Core* g, Scratch* s, slot_t slot, Py_ssize_t n) noexcept nogil:
-    """Sort the `n` candidates for the list of a row. Returns the space in which it is to be linked, as `settle` does."""
+    """Sort the `n` candidates for the list of a row. Returns the space in which to link it, as `settle` does."""
     cdef const Space* space = true_space(g)
     cdef const float* row = <const float*>row_as_query(g, space, slot, s.query)
     cdef key_t key

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -24,7 +24,7 @@ from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
 from kektordb.reserving import SLICE, Reservations
 from kektordb.results import Item
-from kektordb.text.fields import Counted, TextFields
+from kektordb.text.fields import Counted, TextFields, turns
 from kektordb.types import Section, SectionReader
 
 __all__ = ["Collection"]
@@ -32,8 +32,6 @@ __all__ = ["Collection"]
 Params = dict[str, Any] | None
 Step = Callable[[int], None]
 
-# Terms of texts that come in at once: they take about as long as `SLICE` rows.
-SLICE_TERMS = 8192
 
 
 class Collection(Searchable):
@@ -207,7 +205,7 @@ class Collection(Searchable):
             with lock.write:
                 self._publish(first, ids, replace, counted)
         else:
-            for part in _parts(counted):
+            for part in turns(counted):
                 with lock.write:
                     self._publish(first + part.start, ids[part], replace, counted[part])
         self._train()
@@ -267,22 +265,6 @@ class Collection(Searchable):
         """Note an operation that is applied, for a vacuum that is under way."""
         if self.journal is not None:
             self.journal.append(operation)
-
-    def adopt(self, fresh: Collection) -> tuple[object, ...]:
-        """Hold what `fresh` holds instead; the commit lock is held, and there is no frozen view.
-
-        Returns
-        -------
-        tuple
-            What was held before. Freeing it takes a while, and no search need wait for that.
-        """
-        with self.lock.write:
-            old = (self.graph, self.ids, self.metadata, self.columns, self.texts, self.alive, self._reserved)
-            self.graph, self.ids, self.metadata, self.columns = fresh.graph, fresh.ids, fresh.metadata, fresh.columns
-            self.texts, self.alive, self.n_alive = fresh.texts, fresh.alive, fresh.n_alive
-            self._reserved, self._reservations = fresh._reserved, Reservations(self)
-            self._filtered, self.journal, self.refined_to, self.conversion = MatchCache(), None, 0, None
-        return old
 
     # ------------------------------------------------------------------------------------------------------ reading
 
@@ -429,15 +411,3 @@ class Collection(Searchable):
                 f"expected {meta['n_alive']} items, got {collection.n_alive} living slots and {collection.ids.size} ids"
             )
         return collection
-
-
-def _parts(counted: list[list[Counted]]) -> Iterator[slice]:
-    """Cut the rows of a slice where their texts become too many terms for one turn under the write lock."""
-    start = n_terms = 0
-    for i, texts in enumerate(counted):
-        n = sum(len(terms) for _, terms, *_ in texts)
-        if n_terms and n_terms + n > SLICE_TERMS:
-            yield slice(start, i)
-            start, n_terms = i, 0
-        n_terms += n
-    yield slice(start, len(counted))

@@ -14,9 +14,16 @@ from kektordb._heal import Move, connect
 from kektordb._vectors import Vectors
 from kektordb.collection import Collection
 from kektordb.operations import Operation
+from kektordb.query.cache import MatchCache
+from kektordb.reserving import Reservations
 
 __all__ = ["Copy", "Pace"]
 
+# What a collection holds that knows of slots.
+_PARTS: Final = (
+    *("graph", "ids", "metadata", "columns", "texts", "alive", "n_alive"),
+    "_reserved",
+)
 Slots = npt.NDArray[np.uint32]
 
 # Seconds that a slice may take while it keeps writers away, and so the searches behind them.
@@ -27,7 +34,7 @@ LEAST_ROWS: Final = 8
 # Between slices others get their turn of the interpreter.
 PAUSE_S: Final = 1e-4
 # Rows without a way to them that are linked at once.
-CONNECT_ROWS: Final = 256
+CONNECT_ROWS: Final = 1 << 14
 
 
 class Pace:
@@ -136,3 +143,17 @@ class Copy:
             assert fresh.texts is not None and old.texts is not None
             fresh.texts.add_copies(first, texts, old.texts, self._terms)
         return len(ids)
+
+    def take_over(self) -> None:
+        """Have the old collection hold what the fresh one holds; the commit lock is held, and there is no frozen view.
+
+        The fresh collection holds what the old one held then: freeing that takes a while, for which no search need wait.
+        """
+        old, fresh = self.old, self.fresh
+        with old.lock.write:
+            for part in _PARTS:
+                ours, theirs = getattr(old, part), getattr(fresh, part)
+                setattr(old, part, theirs)
+                setattr(fresh, part, ours)
+            old._filtered, old._reservations, old.conversion = MatchCache(), Reservations(old), None
+            old.journal, old.refined_to = None, 0

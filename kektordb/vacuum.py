@@ -85,19 +85,18 @@ def _run(database: Database, number: int, copy: Copy, control: Control) -> dict[
         control.check()
     try:
         _catch_up(state, copy.journal, control)
+        control.check()
         with database._commits.lock:
             _check_index(database, number, collection)
-            control.check()
             _catch_up(state, copy.journal, None)
             n_removed = collection.n_slots - copy.fresh.n_slots
-            old = collection.adopt(copy.fresh)
+            copy.take_over()
             # The snapshot, if there is one, holds them still.
             database._commits.n_changes += n_removed
     finally:
         database._save_lock.__exit__()
     # Results that are still in use decode with the store that they came from, but need none of its rows.
-    old[2].give_up()  # type: ignore[attr-defined]
-    del old
+    copy.fresh.metadata.give_up()
     return {"n_removed": n_removed, "reclaimed_bytes": before - _memory(collection)}
 
 

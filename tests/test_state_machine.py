@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +28,9 @@ import kektordb
 from kektordb.database import Database
 from kektordb.errors import IndexExists, IndexNotFound, ItemExists, ItemNotFound
 from kektordb.query.parser import parse
+from kektordb.refine import refine
+from kektordb.tasks import Control
+from kektordb.vacuum import vacuum
 
 DIM = 3
 FILTERS = [
@@ -96,6 +100,22 @@ class ModelIndex:
 def exactly(value: Any) -> str:
     """1, 1.0 and true are different; so are 0.0 and -0.0."""
     return repr(sorted(value.items())) if isinstance(value, dict) else repr(value)
+
+
+class Writing(Control):
+    """Writes at the check of this number, if there are so many."""
+
+    __slots__ = ("_left", "_write")
+
+    def __init__(self, write: Callable[[], object], at: int) -> None:
+        super().__init__()
+        self._write = write
+        self._left = at
+
+    def check(self) -> None:
+        if self._left == 0:
+            self._write()
+        self._left -= 1
 
 
 class Machine(RuleBasedStateMachine):
@@ -271,6 +291,24 @@ class Machine(RuleBasedStateMachine):
                 self.delete(name, id) if len(waiting) % 3 == 2 else None
 
         self.db.save(progress=write)
+
+    @rule(name=names, items=several, gone=ids, at=st.integers(0, 6))
+    def vacuum_while_writing(self, name: str, items: list[tuple[str, Any, Any]], gone: str, at: int) -> None:
+        if self.model(name) is None:
+            return
+        control = Writing(lambda: (self.put_batch(name, items, True), self.delete(name, gone)), at)
+        assert vacuum(self.db, name, control)["n_removed"] >= 0
+
+    @rule(name=names, items=several, ef=st.sampled_from([None, 5, 50]))
+    def refine_while_writing(self, name: str, items: list[tuple[str, Any, Any]], ef: int | None) -> None:
+        if self.model(name) is not None:
+            refine(self.db, name, Writing(lambda: self.put_batch(name, items, True), 0), None, ef)
+
+    @rule(name=names)
+    def vacuum_as_a_task(self, name: str) -> None:
+        if self.model(name) is not None:
+            self.db[name].vacuum().wait(60)
+            assert self.db[name].stats()["n_tombstones"] == 0
 
     @rule()
     def reopen(self) -> None:

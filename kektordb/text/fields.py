@@ -31,7 +31,7 @@ from kektordb.types import Section, SectionReader
 if TYPE_CHECKING:
     from kektordb._bm25 import Texts
 
-__all__ = ["MAX_FIELDS", "Counted", "TextFields", "TextQuery"]
+__all__ = ["MAX_FIELDS", "Counted", "TextFields", "TextQuery", "turns"]
 
 # A field takes memory for each slot. Keys that are data, different in each item, must not become a thousand of them.
 MAX_FIELDS: Final = 256
@@ -41,6 +41,8 @@ _MAX_COUNT: Final = 1 << 24
 _MAX_KEPT: Final = 512
 _MAX_KEPT_LENGTH: Final = 256
 _MAX_KEPT_TERMS: Final = 64
+# Terms that come in at once while searches wait: about a millisecond of work under the write lock.
+_TURN_TERMS: Final = 8192
 # As in `_columns`: what is deeper is not indexed.
 _MAX_NESTING: Final = 64
 
@@ -142,10 +144,11 @@ class TextFields:
             ours = np.array([self._own(term, of, known) for term in different.tolist()], dtype=np.int64)[places]
             # Terms ascend within a text; ours may stand in another order.
             order = np.argsort(np.repeat(np.arange(len(lengths)) << 32, np.diff(starts)) | ours)
-            sorted_terms, counts = ours[order].astype(np.uint32), counts[order]
+            sorted_terms, sorted_counts = ours[order].astype(np.uint32), counts[order]
             for slot in slots.tolist():
                 part = slice(starts[slot], starts[slot + 1])
-                self.index.add(number, first + slot, sorted_terms[part], counts[part], int(lengths[slot]))
+                length = int(lengths[slot])
+                self.index.add(number, first + slot, sorted_terms[part], sorted_counts[part], length)
 
     def _own(self, term: int, of: TextFields, known: dict[int, int]) -> int:
         """Return our number of a term of others."""
@@ -320,6 +323,18 @@ class TextFields:
             raise CorruptSnapshot(f"text/names: expected {self.index.n_fields} different names, got {names!r:.200}")
         self.names = names
         self._numbers = {name: number for number, name in enumerate(names)}
+
+
+def turns(counted: list[list[Counted]]) -> Iterator[slice]:
+    """Cut rows where their texts become too many terms for one turn under the write lock."""
+    start = n_terms = 0
+    for i, texts in enumerate(counted):
+        n = sum(len(terms) for _, terms, *_ in texts)
+        if n_terms and n_terms + n > _TURN_TERMS:
+            yield slice(start, i)
+            start, n_terms = i, 0
+        n_terms += n
+    yield slice(start, len(counted))
 
 
 def _strings(metadata: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, str]]:
