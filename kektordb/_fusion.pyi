@@ -5,6 +5,7 @@ import numpy.typing as npt
 
 _Floats = npt.NDArray[np.float64]
 
+__pyx_capi__: dict[str, object]
 METHODS: Final[tuple[str, ...]]
 RRF_K: Final[int]
 

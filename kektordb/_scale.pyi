@@ -17,8 +17,8 @@ class Scale:
     is_final: bool
     n: int
     n_zero: int
-    def __init__(
-        self,
+    def __new__(
+        cls,
         metric: str,
         dim: int,
         low: float,
@@ -26,7 +26,7 @@ class Scale:
         n_trained: int,
         trained_error: float,
         is_final: bool = False,
-    ) -> None: ...
+    ) -> Scale: ...
     @staticmethod
     def train(
         metric: str,

@@ -9,6 +9,7 @@ from typing_extensions import disjoint_base
 from kektordb._scale import Scale
 from kektordb.types import Section, SectionReader
 
+__pyx_capi__: dict[str, object]
 METRICS: tuple[str, ...]
 PRECISIONS: tuple[str, ...]
 MAX_DIM: int

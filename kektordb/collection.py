@@ -33,7 +33,6 @@ Params = dict[str, Any] | None
 Step = Callable[[int], None]
 
 
-
 class Collection(Searchable):
     """The state of one index.
 

@@ -140,14 +140,15 @@ class Copy:
         fresh.metadata.put_many(first, metadata)
         fresh.columns.add_many(first, metadata)
         if texts is not None:
-            assert fresh.texts is not None and old.texts is not None
+            assert fresh.texts is not None
+            assert old.texts is not None
             fresh.texts.add_copies(first, texts, old.texts, self._terms)
         return len(ids)
 
     def take_over(self) -> None:
         """Have the old collection hold what the fresh one holds; the commit lock is held, and there is no frozen view.
 
-        The fresh collection holds what the old one held then: freeing that takes a while, for which no search need wait.
+        The fresh collection holds what the old one held then: no search need wait for that to be freed.
         """
         old, fresh = self.old, self.fresh
         with old.lock.write:

@@ -57,8 +57,8 @@ def sides(method: str, distances: npt.NDArray[np.floating], text_scores: npt.NDA
     """Return the vector part and the text part of each candidate, float64 (n,) each; parameters as for `fuse`.
 
     ``minmax``
-        Each side is spread over 1 to 0, from the best candidate to the worst. Where all are equal they are all best; but
-        a text score of 0, no word that matches, is never good.
+        Each side is spread over 1 to 0, from the best candidate to the worst. Where all are equal they are all best;
+        but a text score of 0, no word that matches, is never good.
     ``rrf``
         1 / (60 + rank) on each side, ranks from 1, equal ones share the better rank; 0 where a side did not find the
         candidate or no word matches.

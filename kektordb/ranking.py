@@ -10,6 +10,7 @@ from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import numpy.typing as npt
 
 from kektordb._bitmap import Bitmap
@@ -128,7 +129,8 @@ def _search(
     graph, texts, vector, k = collection.graph, collection.texts, request.vector, request.k
     assert graph is not None
     if way == "text":
-        assert texts is not None and query is not None
+        assert texts is not None
+        assert query is not None
         return by_words(texts.index, query, k, allowed, n_allowed)
     assert vector is not None
     if len(vector) != collection.dim:
@@ -137,7 +139,8 @@ def _search(
     if way == "vector":
         hits = by_vector(graph, vector, k, request.ef, allowed, n_allowed)
     else:
-        assert texts is not None and query is not None
+        assert texts is not None
+        assert query is not None
         method = METHODS.index(way)
         hits = by_both(graph, vector, texts.index, query, k, request.ef, allowed, n_allowed, method, request.alpha)
     if hits is None:
@@ -181,13 +184,15 @@ def _terms(texts: TextFields, query: TextQuery, slot: int) -> list[TermScore]:
 
 
 def _explain(hit: Hit, hits: Hits, i: int, request: Request, way: str, terms: list[TermScore]) -> HitExplanation:
+    vector_part, text_part = hits.parts(i)
     return HitExplanation(
         hit.score,
         way,
         {"vector": 1.0, "text": 0.0}.get(way, request.alpha),
         hit.distance,
         hit.text_score,
-        *hits.parts(i),
+        vector_part,
+        text_part,
         hits.n_candidates,
         () if hit.text_score is None else tuple(terms),
     )

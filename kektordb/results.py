@@ -211,11 +211,14 @@ class Ranked(Results):
 
     def _hit(self, i: int) -> Hit:
         distance, text_score, score = self._distance(i), self._text_score(i), self._fused_score(i)
-        if score is None and text_score is None:
+        if score is None:
+            score = text_score
+        if score is None:
+            assert distance is not None
             score = 0 - distance if self._is_product else 1 / (1 + distance)
         return Hit(
             self.ids[i],
-            text_score if score is None else score,
+            score,
             distance,
             self._metadata(i),
             None if self._vectors is None else self._vectors[i],

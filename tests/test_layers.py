@@ -20,7 +20,19 @@ PACKAGE = Path(kektordb.__file__).parent
 ROWS = {
     "ground": ["errors", "types", "operations", "settings"],
     "state": [
-        *("state", "collection", "copying", "reserving", "precision", "kv", "fusion", "ranking", "results", "query", "text"),
+        *(
+            "state",
+            "collection",
+            "copying",
+            "reserving",
+            "precision",
+            "kv",
+            "fusion",
+            "ranking",
+            "results",
+            "query",
+            "text",
+        ),
         *("metadata", "_"),
     ],
     "storage": ["storage"],

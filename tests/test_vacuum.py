@@ -1,4 +1,4 @@
-"""A vacuum takes nothing but what is deleted: all that can be asked is answered as before, whatever happens meanwhile."""
+"""A vacuum takes nothing but what is deleted: all is answered as before, whatever happens meanwhile."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ from kektordb.text.analyzer import Analyzer
 from kektordb.types import Section, SectionReader
 
 if TYPE_CHECKING:
-    from kektordb._bm25 import Texts
+    from kektordb._bm25 import _Texts
 
 __all__ = ["MAX_FIELDS", "Counted", "TextFields", "TextQuery", "turns"]
 
@@ -122,12 +122,12 @@ class TextFields:
         for number, terms, counts, length in counted:
             self.index.add(number, slot, terms, counts, length)
 
-    def texts_at(self, slots: npt.NDArray[np.uint32]) -> list[tuple[str, Texts]]:
+    def texts_at(self, slots: npt.NDArray[np.uint32]) -> list[tuple[str, _Texts]]:
         """Return the texts of slots, ascending ones, by field; the read lock is held."""
         numbers = range(min(len(self.names), self.index.n_fields))
         return [(self.names[number], self.index.texts(number, slots)) for number in numbers]
 
-    def add_copies(self, first: int, copies: list[tuple[str, Texts]], of: TextFields, known: dict[int, int]) -> None:
+    def add_copies(self, first: int, copies: list[tuple[str, _Texts]], of: TextFields, known: dict[int, int]) -> None:
         """Add texts that `of.texts_at` returned, to the slots from `first` on, without analysing them.
 
         Parameters
