@@ -48,7 +48,7 @@ def in_child(code: str, *arguments: object) -> str:
         [sys.executable, "-W", "error", "-c", code, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=600,
         check=False,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )

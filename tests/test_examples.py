@@ -20,7 +20,7 @@ SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in
 def run(script: str, *arguments: str) -> str:
     """Run an example in a fresh process with warnings as errors; return what it printed."""
     command = [sys.executable, "-W", "error", str(EXAMPLES / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

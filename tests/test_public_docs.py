@@ -32,7 +32,7 @@ def test_python_blocks_run_one_after_the_other(page: Path, tmp_path: Path) -> No
 
     command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False, env=ENVIRONMENT
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=600, check=False, env=ENVIRONMENT
     )
 
     assert done.returncode == 0, done.stderr
