@@ -1,5 +1,5 @@
 # Everything happens in .venv, which each target makes or brings up to date when it has to.
-#   make demo|test|check|bench|fuzz|debug|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
+#   make demo|test|check|bench|fuzz|debug|tsan|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
 
 ifdef PYTHON
 CHOSEN := $(PYTHON)
@@ -19,7 +19,7 @@ BUILD_LOG := build/build.log
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench fuzz debug build clean always
+.PHONY: demo test check bench fuzz debug tsan build clean always
 
 demo: $(VENV)/.built $(VENV)/.extra-examples
 	$(PY) examples/quickstart.py
@@ -44,18 +44,45 @@ fuzz: $(VENV)/.built $(VENV)/.extra-test
 	$(PY) -m pytest tests -m fuzz $(PYTEST_ARGS) || [ $$? -eq 5 ]
 
 # The same tests on a sanitized build, in a copy with a .venv of its own: the build that is in use stays as it is.
-# libstdc++ goes in beside libasan, which otherwise cannot intercept exceptions thrown inside blosc2 and scipy.
-DEBUG_TREE := build/debug
+# Every process, those that tests start included, writes what its sanitizers find to sanitizer.PID: one is a failure.
+# libstdc++ goes in beside libasan, which otherwise cannot intercept exceptions thrown inside blosc2 and scipy. libubsan
+# loses its log_path to libasan, and pytest would swallow what goes to stderr: so the path is set at Python's start.
+debug: PRELOAD := asan ubsan stdc++
+debug: export KEKTORDB_SANITIZE := address,undefined
+debug: RUN = -X faulthandler -m pytest $(or $(PYTEST_ARGS),-n $(JOBS))
 debug:
-	mkdir -p $(DEBUG_TREE)
-	find $(DEBUG_TREE) -type f ! -name '*.so' ! -path '$(DEBUG_TREE)/build/*' ! -path '$(DEBUG_TREE)/.venv/*' -delete
-	tar -c --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' . | tar -x -C $(DEBUG_TREE)
-	KEKTORDB_SANITIZE=address,undefined $(MAKE) -C $(DEBUG_TREE) VENV=.venv build .venv/.extra-test
-	rm -f $(DEBUG_TREE)/sanitizer.*
-	cd $(DEBUG_TREE) && PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0:log_path=$$PWD/sanitizer \
-	    UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1:log_path=$$PWD/sanitizer \
-	    LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so)" \
-	    .venv/bin/python -X faulthandler -m pytest $(PYTEST_ARGS) || { cat sanitizer.* 2>/dev/null; exit 1; }
+	$(sanitized-build)
+	echo 'import ctypes; ctypes.CDLL("$(call library,ubsan)").__sanitizer_set_report_path(b"$(abspath build/debug/sanitizer)")' \
+	    > "$$(build/debug/.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/sanitizer.pth"
+	$(sanitized-run)
+
+# Threads: without OpenMP, whose library is not instrumented; tests do with Python threads what its threads do.
+tsan: PRELOAD := tsan
+tsan: export KEKTORDB_SANITIZE := thread
+tsan: export KEKTORDB_OPENMP := 0
+THREADED = $(shell grep -lw threading tests/test_*.py)
+tsan: RUN = -m pytest $(or $(PYTEST_ARGS),-n $(JOBS) $(THREADED))
+tsan:
+	$(sanitized-build)
+	$(sanitized-run)
+
+library = $(shell gcc -print-file-name=lib$(1).so)
+define sanitized-build
+	@for name in $(PRELOAD); do case "$$(gcc -print-file-name=lib$$name.so)" in /*) ;; \
+	    *) echo "$@: gcc has no lib$$name.so (Debian: apt install gcc; Fedora: dnf install lib$$name)"; exit 1;; esac; done
+	mkdir -p build/$@
+	find build/$@ -type f ! -name '*.so' ! -path 'build/$@/build/*' ! -path 'build/$@/.venv/*' -delete
+	tar -c --exclude=./.git --exclude=./build --exclude=./.venv --exclude='*.so' . | tar -x -C build/$@
+	$(MAKE) -C build/$@ VENV=.venv build .venv/.extra-test
+endef
+define sanitized-run
+	rm -f build/$@/sanitizer.*
+	cd build/$@; PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
+	    ASAN_OPTIONS=detect_leaks=0:log_path=$$PWD/sanitizer \
+	    TSAN_OPTIONS=history_size=7:log_path=$$PWD/sanitizer \
+	    LD_PRELOAD="$(foreach name,$(PRELOAD),$(call library,$(name)))" .venv/bin/python $(RUN); status=$$?; \
+	    if cat sanitizer.* 2>/dev/null; then echo '$@: found by the sanitizers, see above'; exit 1; fi; exit $$status
+endef
 
 build: $(VENV)/.built
 
