@@ -121,6 +121,8 @@ class IndexCare(IndexReader):
         Returns
         -------
         Task
+            Its result has ``n_rows``, ``bytes_before`` and ``bytes_after``. It fails, and changes nothing, when a
+            vector holds a number that is too large for ``float16``.
 
         Raises
         ------

@@ -16,7 +16,7 @@ from kektordb._metadata import MetadataStore, decode_metadata
 from kektordb._rwlock import RWLock
 from kektordb._search import Searchable
 from kektordb._strings import StringMap
-from kektordb._vectors import Vectors
+from kektordb._vectors import MAX_HALF, Vectors
 from kektordb.errors import CorruptSnapshot
 from kektordb.operations import Convert, DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
 from kektordb.precision import Conversion, first_precision
@@ -280,6 +280,8 @@ class Collection(Searchable):
     def refused(self, what: str) -> str:
         """Say what is wrong with a vector that `Vectors.prepare` refused."""
         limit = "" if self.config.metric == "cosine" else ", with a squared norm below 8e37"
+        if self.precision == "float16" and limit:
+            limit = f", up to {MAX_HALF:,}"
         return f"{what}: expected finite numbers{limit}, got NaN, Inf or too large ones"
 
     def item(self, id: str) -> Item | None:

@@ -230,7 +230,8 @@ class Database:
         seed : int
             Of the graph's levels.
         precision : str
-            In which vectors are stored and compared: ``float32``, or ``float16``, which takes half the memory.
+            In which vectors are stored and compared: ``float32``, ``float16``, which takes half the memory, or
+            ``int8``, which takes a quarter (see docs/precision.md). `Index.compress` changes it later.
         traversal : str
             ``codes``: the graph is built and walked on 8-bit codes of the vectors, and the best of what was found is
             compared in the stored precision. ``float32``: the vectors themselves, without codes; slower.

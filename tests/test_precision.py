@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -482,6 +483,48 @@ def test_numbers_that_no_half_can_hold_stop_a_compress(metric: str, when: str, s
         index.delete("large")
         with pytest.raises(VectorError, match="'huge'"):
             filled(db, metric, "float16", rows, "halves").add("huge", large)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_searches_and_writes_in_other_threads_while_the_precision_changes(metric: str) -> None:
+    rows = clusters(1500, 40, 3)
+    failures: list[BaseException] = []
+    stop = threading.Event()
+
+    def work(body: Callable[[int], None]) -> None:
+        n = 0
+        try:
+            while not stop.is_set():
+                body(n)
+                n += 1
+        except BaseException as error:
+            failures.append(error)
+
+    with open_(":memory:") as db:
+        index = filled(db, metric, "float32", rows)
+
+        def search(n: int) -> None:
+            hits = index.search(rows[n % 1500], k=10, ef_search=100)
+            assert len(hits) == 10
+            assert np.isfinite(hits.distances).all()
+            assert metric == "dot" or hits.distances[0] < (0.01 if metric == "cosine" else 2)
+
+        def write(n: int) -> None:
+            index.upsert(f"w{n % 50}", rows[n % 1500])
+            if n % 10 == 9:
+                index.delete(f"w{n % 50}")
+
+        threads = [threading.Thread(target=work, args=(body,)) for body in (search, search, write)]
+        for thread in threads:
+            thread.start()
+        for precision in ("int8", "float32", "float16", "int8", "float16", "float32") * 3:
+            turn(db, precision)
+        stop.set()
+        for thread in threads:
+            thread.join()
+        assert not failures
+        assert len(set(index.ids())) == len(index)
+        assert set(index.search(rows[0], k=len(index), ef_search=2000).ids) == set(index.ids())
 
 
 def test_an_index_that_is_dropped_meanwhile_is_not_found(small_slices: None) -> None:
