@@ -234,6 +234,10 @@ class Commits:
             raise write.error
         return write.operation
 
+    def exchange(self, state: State, store: Store) -> None:
+        """Let another state take the place of the present one; the lock is held."""
+        self._state, self._store = state, store
+
     def require_applied(self) -> None:
         """Raise StorageFailed when the log is ahead of memory: no snapshot and no write may pretend otherwise."""
         if self._unfinished:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,11 +14,13 @@ from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExis
 from kektordb.index import Index
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
 from kektordb.lifetime import open_databases
+from kektordb.loading import Opening
 from kektordb.maintenance import Maintenance, Upkeep
-from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey, decode
+from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey
 from kektordb.policies import SavePolicies, leaves_work, parse_policies
 from kektordb.progress import Progress, check_progress
 from kektordb.reading import n_cores
+from kektordb.refreshing import Refreshable, Refreshing
 from kektordb.saving import save
 from kektordb.settings import check_settings
 from kektordb.state import State
@@ -32,7 +33,7 @@ __all__ = ["Database", "open"]
 SYNC_POLICIES = ("always", "everysec", "no")
 
 
-class Database:
+class Database(Refreshable):
     """An embedded database: named indexes and a key-value store, durable in one directory.
 
     Made by `open`. All calls may be made from any number of threads; writes happen one after the other. It is a context
@@ -88,7 +89,7 @@ class Database:
             `Database.sync`.
         read_only : bool
             Look at what is there now, without a lock and without changing a file; writes raise ReadOnlyDatabase. What a
-            writer does afterwards is not seen.
+            writer does afterwards is seen after `refresh`.
         recover : str, optional
             ``"prefix"`` accepts the loss of what follows a damaged record of the log. Without it damage is CorruptLog.
         autosave : str or sequence of str
@@ -113,21 +114,15 @@ class Database:
             raise ConfigError(f"expected sync to be one of {', '.join(SYNC_POLICIES)}, got {sync!r:.80}")
         if recover not in (None, "prefix"):
             raise ConfigError(f"expected recover to be None or 'prefix', got {recover!r:.80}")
-        state = State(n_cores() if n_threads is None else check_threads(n_threads))
+        n_threads = n_cores() if n_threads is None else check_threads(n_threads)
         policies = parse_policies(autosave, aof_rewrite_percentage)
         if path == ":memory:":
-            return Database(":memory:", None, state, read_only, False, None)
-        store = Store.open(path, sync=sync, read_only=read_only, recover=recover, backend=backend)
-        try:
-            if store.snapshot is not None:
-                state.load(store.snapshot.meta, store.snapshot)
-            start = time.perf_counter()
-            state.replay(decode(record.type, record.payload) for record in store.replay())
-            replay_s = time.perf_counter() - start
-        except BaseException:
-            store.close()
-            raise
+            return Database(":memory:", None, State(n_threads), read_only, False, None)
+        opening = Opening(os.path.abspath(path), sync, read_only, recover, n_threads, backend)
+        store, state, replay_s = opening.load()
         database = Database(path, store, state, read_only, sync == "always", None if read_only else policies)
+        if read_only:
+            database._refreshing = Refreshing(opening)
         # What was replayed would be replayed again: it counts for the next save.
         database._commits.apply_s = replay_s
         database._commits.n_changes = store.recovery_report.records_replayed

@@ -14,6 +14,9 @@
     ├── DatabaseLocked                names the process that holds the lock
     ├── ReadOnlyDatabase
     ├── ForkedHandle
+    ├── ReplicationError
+    │   ├── SnapshotNeeded            the records asked for are in no log any more
+    │   └── HistoryDiverged           what was read is not what is there
     ├── TaskFailed                    its cause is what the task failed from
     ├── TaskNotFound (KeyError)
     └── StorageError (OSError)
@@ -35,6 +38,7 @@ __all__ = [
     "DatabaseLocked",
     "FilterError",
     "ForkedHandle",
+    "HistoryDiverged",
     "IdError",
     "IndexExists",
     "IndexNotFound",
@@ -43,6 +47,8 @@ __all__ = [
     "KektorError",
     "MetadataError",
     "ReadOnlyDatabase",
+    "ReplicationError",
+    "SnapshotNeeded",
     "StorageError",
     "StorageFailed",
     "StorageFull",
@@ -141,6 +147,18 @@ class ReadOnlyDatabase(KektorError):
 
 class ForkedHandle(KektorError):
     """A database that was opened before ``fork`` is used in the child process."""
+
+
+class ReplicationError(KektorError):
+    """A database cannot follow another one."""
+
+
+class SnapshotNeeded(ReplicationError):
+    """The records asked for are in no log any more: only a snapshot has what they did."""
+
+
+class HistoryDiverged(ReplicationError):
+    """The records of a follower or reader are not those of the database that it follows."""
 
 
 class TaskFailed(KektorError):

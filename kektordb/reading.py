@@ -65,7 +65,8 @@ class IndexReader:
     def _collection(self) -> Collection:
         database, found = self._database, None
         if database._gone is None:  # the short way, which every search takes; the long one says what is wrong
-            found = database._state.collections.get(database._state.numbers.get(self._name, 0))
+            state = database._state  # once: a refresh may put another one in its place
+            found = state.collections.get(state.numbers.get(self._name, 0))
         return database._live().collection(self._name) if found is None else found
 
     def search(

@@ -39,6 +39,7 @@ ROWS = {
     "engine": [
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
+        *("loading", "refreshing", "replication", "following", "promoting"),
     ],
     "edges": ["__init__", "cli", "server", "client", "integrations", "vectorizer", "cluster"],
 }

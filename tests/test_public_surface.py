@@ -16,6 +16,7 @@ from kektordb.kv import KeyValueView
 from kektordb.maintenance import Maintenance
 from kektordb.query import Explanation, Expression
 from kektordb.reading import IndexReader
+from kektordb.refreshing import Refreshable
 from kektordb.results import HitExplanation, TermScore
 from kektordb.storage import RecoveryReport, SaveReport
 from kektordb.tasks import Tasks
@@ -35,6 +36,9 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "DatabaseLocked": (errors.KektorError,),
     "ReadOnlyDatabase": (errors.KektorError,),
     "ForkedHandle": (errors.KektorError,),
+    "ReplicationError": (errors.KektorError,),
+    "SnapshotNeeded": (errors.ReplicationError,),
+    "HistoryDiverged": (errors.ReplicationError,),
     "TaskFailed": (errors.KektorError,),
     "TaskNotFound": (errors.KektorError, KeyError),
     "StorageError": (errors.KektorError, OSError),
@@ -49,7 +53,7 @@ NAMES = {"Database", "F", "Hit", "Index", "Item", "Results", "Task", "__version_
 METHODS = {
     kektordb.Database: {
         *("batch", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance", "open"),
-        *("path", "read_only", "recovery_report", "rewrite_aof", "save", "stats", "sync", "tasks"),
+        *("path", "read_only", "recovery_report", "refresh", "rewrite_aof", "save", "stats", "sync", "tasks"),
     },
     kektordb.Index: {
         *("add", "add_batch", "config", "count", "database", "delete", "dim", "explain", "get", "get_many", "ids"),
@@ -81,8 +85,9 @@ GIVEN = [
 
 
 def members(owner: type) -> Iterator[tuple[str, Any]]:
-    """List the public members that a class defines itself, or that the halves of `Index` do."""
-    own = vars(IndexReader) | vars(IndexCare) | vars(owner) if owner is kektordb.Index else vars(owner)
+    """List the public members that a class defines itself, or that its other halves do."""
+    halves = {kektordb.Index: (IndexReader, IndexCare), kektordb.Database: (Refreshable,)}.get(owner, ())
+    own = {name: value for part in (*halves, owner) for name, value in vars(part).items()}
     for name, value in own.items():
         if not name.startswith("_"):
             yield name, inspect.unwrap(value.__func__ if isinstance(value, classmethod | staticmethod) else value)

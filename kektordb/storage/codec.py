@@ -116,10 +116,11 @@ class FileName(msgspec.Struct, frozen=True, array_like=True):
 
 
 class LogName(msgspec.Struct, frozen=True, array_like=True):
-    """A log that is needed, with the last sequence number before it."""
+    """A log that is needed, with the last sequence number before it, and the digest of the history up to there."""
 
     number: int
     seq: int
+    digest: int = 0
 
 
 class CloseNote(msgspec.Struct, frozen=True, array_like=True):

@@ -17,7 +17,7 @@ from ..errors import StorageFailed, StorageFull
 from .backend import NO_ROOM, Buffer, File
 from .codec import FILE_HEADER_BYTES, MAX_LAG, MAX_PART_BYTES, MORE_FOLLOWS, RECORD, RECORD_HEAD, CloseNote, record_seed
 
-__all__ = ["Log", "LogReader", "Onward", "Record", "look_onward"]
+__all__ = ["Log", "LogReader", "Onward", "Record", "digested", "look_onward"]
 
 # Up to here the parts of a payload are joined, which is cheaper than a longer vector of pieces for the kernel.
 JOIN_BYTES = 1 << 18
@@ -47,17 +47,22 @@ class Log:
         Size of the file and last sequence number in it, always behind a whole batch.
     chain : int
         Check over the headers of all records so far.
+    digest : int
+        Check over all records since the database began, whichever logs and machines they lie on: see `digested`.
     written, synced : tuple
         (seq, end) of the last whole write, and of the last one that was made durable; read by the syncing thread.
     """
 
-    def __init__(self, file: File, path: str, number: int, uuid: bytes, end: int, seq: int, chain: int) -> None:
+    def __init__(
+        self, file: File, path: str, number: int, uuid: bytes, end: int, seq: int, chain: int, digest: int
+    ) -> None:
         self.file = file
         self.path = path
         self.number = number
         self.end = end
         self.seq = seq
         self.chain = chain
+        self.digest = digest
         self.written = (seq, end)
         self.synced = (seq, end)
         self._seed = record_seed(uuid, number)
@@ -83,6 +88,7 @@ class Log:
         self.seq += 1
         self.end += 32 + len(body)
         self.chain = xxh3_64_intdigest(header, self.chain)
+        self.digest = digested(header, kind, self.digest)
         self.written = (self.seq, self.end)
         return self.seq
 
@@ -102,7 +108,7 @@ class Log:
         return head + (xxh3_64_intdigest(head, self._seed) & 0xFFFFFFFF).to_bytes(4, "little")
 
     def _append_long(self, kind: int, parts: Sequence[Buffer], n: int) -> int:
-        seq, end, chain = self.seq, self.end, self.chain
+        seq, end, chain, digest = self.seq, self.end, self.chain, self.digest
         pieces = _coalesce(parts)
         while n:
             taken, n_taken = _take(pieces, MAX_PART_BYTES)
@@ -118,8 +124,9 @@ class Log:
                 some = taken[first : first + MAX_PIECES]
                 self._write(some, sum(map(len, some)))
             chain = xxh3_64_intdigest(header, chain)
+            digest = digested(header, kind, digest)
             end += 32 + n_taken + (-n_taken & 7)
-        self.seq, self.end, self.chain = seq, end, chain
+        self.seq, self.end, self.chain, self.digest = seq, end, chain, digest
         self.written = (seq, end)
         return seq
 
@@ -186,11 +193,15 @@ class LogReader:
         Last sequence number before this log.
     note : CloseNote or None
         How this log was once closed.
+    digest : int
+        Of the history before this log.
 
     Attributes
     ----------
-    good_end, good_seq, chain : int
+    good_end, good_seq, chain, digest : int
         Behind the last whole batch; for a `Log` to go on from.
+    last_at, last_head : int, bytes-like
+        Where the header of the last record of that batch lies, and the header itself; empty when there is none.
     stop_end, stop_seq : int
         Behind the last valid record, which may be part of an unfinished batch.
     durable : int
@@ -199,13 +210,17 @@ class LogReader:
         The records up to the note are the ones that were there at the clean close.
     """
 
-    def __init__(self, file: File, uuid: bytes, number: int, seq: int, note: CloseNote | None) -> None:
-        self._file = file
+    def __init__(self, file: File, uuid: bytes, number: int, seq: int, note: CloseNote | None, digest: int = 0) -> None:
+        self.file = file
+        self.number = number
         self.seed = record_seed(uuid, number)
         self.size = file.size()
         self.good_end = self.stop_end = FILE_HEADER_BYTES
         self.good_seq = self.stop_seq = self.durable = seq
         self.chain = 0
+        self.digest = digest
+        self.last_at = FILE_HEADER_BYTES
+        self.last_head: bytes | memoryview = b""
         self._note = note
         self.note_holds = note is None or self._is_noted(FILE_HEADER_BYTES, seq, 0)
 
@@ -217,7 +232,7 @@ class LogReader:
             self.size,
             self._note.n_bytes if self._note else -1,
         )
-        at, seq, chain = self.good_end, self.good_seq, self.chain
+        at, seq, chain, digest = self.good_end, self.good_seq, self.chain, self.digest
         window, base = memoryview(b""), at
         parts: list[memoryview] = []
         while at + 32 <= size:
@@ -238,6 +253,8 @@ class LogReader:
             if xxh3_64_intdigest(window[start + 32 : stop]) != check:
                 break
             chain = xxh3_64_intdigest(head, chain)
+            digest = digested(head, kind, digest)
+            begin = at
             payload = window[start + 32 : start + 32 + n]
             at, seq = base + stop, found
             self.stop_end, self.stop_seq, self.durable = at, seq, found - lag
@@ -249,11 +266,17 @@ class LogReader:
             if parts:
                 payload = memoryview(b"".join((*parts, payload)))
                 parts.clear()
-            self.good_end, self.good_seq, self.chain = at, seq, chain
+            self.good_end, self.good_seq, self.chain, self.digest = at, seq, chain, digest
+            self.last_at, self.last_head = begin, head
             yield Record(seq, kind, payload)
 
+    def look_again(self) -> None:
+        """Let `records` go on behind the last whole batch with what the file holds by now."""
+        self.size = self.file.size()
+        self.stop_end, self.stop_seq = self.good_end, self.good_seq
+
     def _load(self, at: int, n: int) -> memoryview:
-        return memoryview(self._file.pread(max(n, min(WINDOW_BYTES, self.size - at)), at))
+        return memoryview(self.file.pread(max(n, min(WINDOW_BYTES, self.size - at)), at))
 
     def _is_noted(self, end: int, seq: int, chain: int) -> bool:
         note = self._note
@@ -275,6 +298,15 @@ class Onward(msgspec.Struct, frozen=True):
     durable: int
 
 
+def digested(head: bytes | memoryview, kind: int, digest: int) -> int:
+    """Return the digest of a history that goes on with the record of this header.
+
+    It takes in the check of the payload, sequence number, length and type, which are the same wherever the record lies;
+    the rest of a header is of its log. Two histories with the same digest at the same record are the same up to there.
+    """
+    return xxh3_64_intdigest(head[:20], digest ^ kind)
+
+
 def look_onward(reader: LogReader, file: File) -> Onward:
     """Look for valid record headers behind the first bad record of a log.
 
@@ -291,7 +323,8 @@ def look_onward(reader: LogReader, file: File) -> Onward:
     n_records = durable = 0
     at = skip
     while at + 32 <= reader.size:
-        window = file.pread(WINDOW_BYTES + 32, at)
+        # Not beyond the size that the reader saw: a writer may have gone on since.
+        window = file.pread(min(WINDOW_BYTES + 32, reader.size - at), at)
         words = memoryview(window)[: len(window) & ~7]
         for i, (word,) in enumerate(_WORD.iter_unpack(words)):
             start = at + 8 * (i - 1)  # the sequence number is the second word of a header

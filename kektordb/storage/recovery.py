@@ -68,12 +68,15 @@ class Replay:
         What was found; complete once `records` is exhausted or has raised.
     last_seq : int
         The last sequence number read.
+    last : LogReader or None
+        When reading only, where the last log was read to; its file stays open.
     sizes : dict
         Size of each log, by number.
     """
 
     def __init__(self, directory: Directory, recover: bool) -> None:
         self.log: Log | None = None
+        self.last: LogReader | None = None
         self.report = RecoveryReport()
         self._directory = directory
         self._recover = recover
@@ -113,7 +116,8 @@ class Replay:
     def close(self) -> None:
         """Close the files that are only read."""
         for file in self._files:
-            if file is not None and (self.log is None or file is not self.log.file):
+            in_use = self.log or self.last
+            if file is not None and (in_use is None or file is not in_use.file):
                 file.close()
         self._files = [None] * len(self._files)
 
@@ -131,7 +135,7 @@ class Replay:
         if file is None:
             return None
         note = manifest.close if manifest.close is not None and manifest.close.log == name.number else None
-        return LogReader(file, manifest.uuid, name.number, name.seq, note)
+        return LogReader(file, manifest.uuid, name.number, name.seq, note, name.digest)
 
     def _counted(self, reader: LogReader) -> Iterator[Record]:
         n = self.report.records_replayed
@@ -194,11 +198,12 @@ class Replay:
                 self.sizes[name.number] = reader.good_end
             _logger.warning("%s: %d bytes behind its last whole record were not durable", path, torn)
         if directory.read_only:
+            self.last = reader
             return
         if torn or reader.good_seq > name.seq:
             file.sync()  # what was read back must not vanish later
         uuid = directory.manifest.uuid
-        self.log = Log(file, path, name.number, uuid, reader.good_end, reader.good_seq, reader.chain)
+        self.log = Log(file, path, name.number, uuid, reader.good_end, reader.good_seq, reader.chain, reader.digest)
 
     def _set_aside(self, name: LogName, file: File, start: int) -> None:
         """Keep the tail for a human eye; going on without it is better than not opening on a full disk."""
@@ -232,12 +237,12 @@ class Replay:
         number = manifest.generation + 1
         file = directory.create_log(number, FILE_HEADER_BYTES if i == 0 else self._end_before(i), name.seq)
         path = directory.join(log_name(number))
-        log = Log(file, path, number, manifest.uuid, FILE_HEADER_BYTES, name.seq, 0)
+        log = Log(file, path, number, manifest.uuid, FILE_HEADER_BYTES, name.seq, 0, name.digest)
         reader = self._reader(i)
         for record in reader.records() if reader is not None else ():
             log.append(record.type, (record.payload,))
         log.sync()
-        logs = (*self._names[:i], LogName(number, name.seq))
+        logs = (*self._names[:i], LogName(number, name.seq, name.digest))
         directory.publish(msgspec.structs.replace(manifest, generation=number, logs=logs, close=None))
         self._retire(i)
         self.log = log

@@ -32,6 +32,7 @@ from .opening import Opened, open_files, open_newest, verify_files
 from .recovery import RecoveryReport
 from .snapshot_writer import Progress, SaveReport, Written, write_file
 from .sync import Syncer
+from .tail import Tail
 
 __all__ = ["RecoveryReport", "Save", "SaveReport", "Store"]
 
@@ -68,6 +69,7 @@ class Store:
         self._backend = backend
         self._clock = clock
         self._log: Log | None = None
+        self._tail: Tail | None = None
         self._is_replayed = False
         self._is_closed = False
         self._snapshot_bytes = 0 if self.snapshot is None else self.snapshot.stored_bytes
@@ -120,6 +122,8 @@ class Store:
         """Sequence number of the last record."""
         if self._log is not None:
             return self._log.seq
+        if self._tail is not None:
+            return self._tail.place.seq
         if self._replay is not None:
             return self._replay.last_seq
         return 0 if self.snapshot is None else self.snapshot.seq
@@ -135,6 +139,11 @@ class Store:
     def snapshot_bytes(self) -> int:
         """Stored bytes of the newest snapshot, wherever they lie; 0 when there is none."""
         return self._snapshot_bytes
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a backup file, which never changes."""
+        return self._directory is None
 
     @property
     def generation(self) -> int:
@@ -168,6 +177,16 @@ class Store:
                 self._old_logs = {n: size for n, size in self._replay.sizes.items() if n != log.number}
                 self._syncer.follow(log)
                 self._log = log
+            if self._replay.last is not None and self._directory is not None:
+                self._tail = Tail(self._directory, self._replay.last)
+
+    def records_since(self) -> Iterator[Record] | None:
+        """Yield what a writer appended behind the last record; None when reading on from there is impossible.
+
+        Raises what `Tail.records` does.
+        """
+        self._require_open()
+        return None if self._tail is None else self._tail.records()
 
     def append(self, type: int, parts: Sequence[Buffer]) -> int:
         """Write one record; return its sequence number. It survives the process, not yet the machine.
@@ -221,7 +240,7 @@ class Store:
             manifest, number = directory.manifest, directory.manifest.generation
             with naming_errors(f"cannot create {directory.join(log_name(number + 1))}"):
                 file = directory.create_log(number + 1, log.end, log.seq)
-            logs = (*manifest.logs, LogName(number + 1, log.seq))
+            logs = (*manifest.logs, LogName(number + 1, log.seq, log.digest))
             try:
                 self._publish(msgspec.structs.replace(manifest, generation=number + 1, logs=logs, close=None))
             except StorageFailed:
@@ -233,7 +252,7 @@ class Store:
                 raise
             path = directory.join(log_name(number + 1))
             self._old_logs = {**self._old_logs, log.number: log.end}
-            self._log = Log(file, path, number + 1, manifest.uuid, FILE_HEADER_BYTES, log.seq, 0)
+            self._log = Log(file, path, number + 1, manifest.uuid, FILE_HEADER_BYTES, log.seq, 0, log.digest)
             self._syncer.follow(self._log)
         return Save(number, log.seq)
 
@@ -366,6 +385,8 @@ class Store:
         self._syncer.close()
         if self._replay is not None:
             self._replay.close()
+        if self._tail is not None:
+            self._tail.close()
         if self.snapshot is not None:
             self.snapshot.close()
         if self._directory is not None:
