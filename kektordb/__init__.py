@@ -14,6 +14,7 @@ from kektordb import _distance, _hnsw, errors
 from kektordb.database import Database, open
 from kektordb.errors import *  # noqa: F403
 from kektordb.index import Index
+from kektordb.quality import RecallCheck
 from kektordb.query import F
 from kektordb.results import Hit, Item, Results
 from kektordb.tasks import Task
@@ -27,6 +28,7 @@ __all__ = [
     "Hit",
     "Index",
     "Item",
+    "RecallCheck",
     "Results",
     "Task",
     "__version__",

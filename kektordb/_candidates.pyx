@@ -218,7 +218,7 @@ cdef class Candidates:
         cdef const word_t* rows = NULL if allowed is None else allowed.words
         cdef long long n_near = -1
         cdef Scratch* walk
-        ef = min(max(ef, self.most_near, 1), max(core.n, 1))
+        ef = min(max(ef, self.most_near, 1), max(core.n, 1)) if ef else 0
         walk = self.graph.take(pool_size(core.n, self.most_near, ef, n_allowed))
         if walk == NULL:
             self.has_no_memory = True

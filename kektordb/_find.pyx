@@ -56,6 +56,11 @@ cdef double TIE = 3
 # fired on words, descriptors, images and white noise, and always on clusters that a query is not in.
 cdef double CLOSER = 0.25
 
+# From this share of allowed rows on a walk goes as if there were no filter, and that is good with so many of the
+# candidates that were wanted. So a few tombstones cost no more than their share (benchmarks/calibration.py).
+cdef double NEARLY_ALL = 0.75
+cdef double ENOUGH = 0.9
+
 # When is reading all allowed rows cheaper than walking the graph? Measured by benchmarks/filters.py and search.py, 128
 # and 784 dimensions (docs/decisions/0003-filtered-search.md): a walk costs WALK_NS, and WALK_LINE_NS per line of a row,
 # for each candidate expanded; a scan costs SCAN_NS and SCAN_LINE_NS per line for each row.
@@ -250,11 +255,15 @@ cdef inline Py_ssize_t scan_pool(Py_ssize_t k) noexcept nogil:
     return 2 * k if 2 * k > SCAN_KEPT else SCAN_KEPT
 
 
-cdef Py_ssize_t scan(const Core* g, Scratch* s, Py_ssize_t k, const word_t* words, Py_ssize_t n_allowed) noexcept nogil:
-    """Find the `k` nearest of all allowed rows. Returns how many."""
+cdef Py_ssize_t scan(const Core* g, Scratch* s, Py_ssize_t k, const word_t* words, Py_ssize_t n_allowed,
+                     bint exactly) noexcept nogil:
+    """Find the `k` nearest of all allowed rows. Returns how many.
+
+    Unless `exactly`, their codes may rule rows out: what they then miss lies beyond three standard deviations.
+    """
     cdef Py_ssize_t n, near = 0, i
     cdef double key, limit
-    if g.coded and n_allowed > SCAN_EXACT and k < n_allowed:
+    if g.coded and not exactly and n_allowed > SCAN_EXACT and k < n_allowed:
         n = scan_rows(g, &g.codes, s, s.code, scan_pool(k), words)
         select_smallest(s.pool, n, k)
         key = key_of(s.pool[k - 1])
@@ -319,12 +328,19 @@ cdef inline Py_ssize_t widened(Py_ssize_t n, Py_ssize_t ef, Py_ssize_t n_allowed
     return <Py_ssize_t>(1.5 * ef * n / n_allowed) + 64
 
 
+cdef inline Py_ssize_t with_left_out(Py_ssize_t n, Py_ssize_t ef, Py_ssize_t n_allowed) noexcept nogil:
+    """Candidates of a walk, of which `ef` are allowed when few rows are not; with two standard deviations."""
+    cdef double left_out = <double>(n - n_allowed) / n
+    return <Py_ssize_t>((ef + 2 * sqrt(ef * left_out)) / (1 - left_out)) + 1
+
+
 cdef Py_ssize_t walk(const Core* g, const Space* space, Scratch* s, const void* query, Py_ssize_t k, Py_ssize_t ef,
                      const word_t* words, Py_ssize_t n_allowed, uint64_t* seeds, Py_ssize_t n_seeds) noexcept nogil:
     """Walk the graph; leaves the allowed candidates in `s.pool`, sorted. Returns how many, or -1: a scan is better.
 
-    A filtered walk goes on until it has expanded as many allowed rows as an unfiltered one would. Its hit rate tells
-    early how long that will take, whatever filter and distance have to do with each other.
+    Where nearly all rows are allowed, a pool that is larger by as much holds enough of them, unless the others are all
+    where the query is. Any other filtered walk goes on until it has expanded as many allowed rows as an unfiltered one
+    would. Its hit rate tells early how long that will take, whatever filter and distance have to do with each other.
     """
     cdef Py_ssize_t n, need, wide
     cdef Watch watch
@@ -332,6 +348,12 @@ cdef Py_ssize_t walk(const Core* g, const Space* space, Scratch* s, const void* 
         n = search_level(g, space, s, query, 0, enter(g, space, s, query, seeds, n_seeds), ef, NULL)
         return n if n >= k else -1
     need = ef if ef < n_allowed else n_allowed
+    if n_allowed >= NEARLY_ALL * g.n:
+        wide = min(with_left_out(g.n, ef, n_allowed), s.n_pool)
+        n = search_level(g, space, s, query, 0, enter(g, space, s, query, seeds, n_seeds), wide, NULL)
+        n = keep_allowed(s.pool, n, words)
+        if n >= k and n >= ENOUGH * need:
+            return n
     watch.words = words
     watch.need = need
     watch.most = n_allowed * scan_ns(space) / walk_ns(space)
@@ -394,8 +416,8 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t sure, P
                      Py_ssize_t n_allowed) noexcept nogil:
     """Find the `k` nearest allowed rows of `s.query`; leaves them at the head of `s.pool`. Returns how many.
 
-    With `sure` below k they are candidates: the nearest `sure` are among them as in a search for so many, their order
-    and their keys mean nothing, and the caller has yet to compare them.
+    With `ef` 0 every allowed row is compared. With `sure` below k they are candidates: the nearest `sure` are among
+    them as in a search for so many, their order and their keys mean nothing, and the caller has yet to compare them.
     """
     cdef const Space* space = walked(g)
     cdef const void* query = s.code if g.coded else query_of(g, s)
@@ -409,7 +431,7 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t sure, P
         encode_query(g, s)
     if g.only_codes:
         ask(g, s)
-    if n_allowed * scan_ns(space) > walk_ns(space) * ef * g.n / n_allowed:
+    if ef > 0 and n_allowed * scan_ns(space) > walk_ns(space) * ef * g.n / n_allowed:
         n = walk(g, space, s, query, k, ef, words, n_allowed, NULL, 0)
         if n >= 0 and g.coded and not rerank(g, s, n, k, sure, ef, n_allowed):
             n = SEEDS if n > SEEDS else n
@@ -418,7 +440,7 @@ cdef Py_ssize_t find(const Core* g, Scratch* s, Py_ssize_t k, Py_ssize_t sure, P
             n = walk(g, &g.exact, s, query_of(g, s), k, ef, words, n_allowed, seeds, n)
         if n >= 0:
             return k
-    return scan(g, s, k, words, n_allowed)
+    return scan(g, s, k, words, n_allowed, ef == 0)
 
 
 cdef Py_ssize_t pool_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef, Py_ssize_t n_allowed) noexcept nogil:

@@ -353,7 +353,7 @@ cdef class Graph:
         query : float32 (dim,)
             As the user gave it; checked and normalised here.
         k, ef : int
-            Results wanted, and candidates kept by the walk; `ef` is at least `k`.
+            Results wanted, and candidates kept by the walk; `ef` is at least `k`, or 0: every row is compared.
         allowed : Bitmap, optional
             Only these slots are returned; its length is ``len(self)``.
         n_allowed : int, optional
@@ -388,7 +388,7 @@ cdef class Graph:
         cdef Scratch* s
         cdef const word_t* words = NULL if allowed is None else allowed.words
         k = min(k, n_allowed)
-        ef = min(max(ef, k, 1), max(self.core.n, 1))
+        ef = min(max(ef, k, 1), max(self.core.n, 1)) if ef else 0
         n_pool = pool_size(self.core.n, k, ef, n_allowed)
         leave()
         with nogil:
@@ -416,7 +416,7 @@ cdef class Graph:
         cdef Py_ssize_t n_allowed = self.core.n if allowed is None else allowed.count()
         cdef const word_t* words = NULL if allowed is None else allowed.words
         k = min(k, n_allowed)
-        ef = min(max(ef, k, 1), max(self.core.n, 1))
+        ef = min(max(ef, k, 1), max(self.core.n, 1)) if ef else 0
         slots = np.empty((n, k), dtype=np.uint32)
         distances = np.empty((n, k), dtype=np.float32)
         counts = np.zeros(n, dtype=np.int64)

@@ -9,6 +9,7 @@ from kektordb._bitmap import Bitmap
 from kektordb._candidates import Hits
 from kektordb._hnsw import Graph
 from kektordb._metadata import MetadataStore
+from kektordb._metrics import Latencies
 from kektordb._rwlock import RWLock
 from kektordb._strings import StringMap
 from kektordb.query import Plan
@@ -28,6 +29,11 @@ class Searchable:
     alive: Bitmap
     n_alive: int
     is_product: bool
+    @property
+    def searches(self) -> Latencies: ...
+    @property
+    def n_batch_queries(self) -> int: ...
+    def __new__(cls, *args: object, **options: object) -> Searchable: ...
     def search(
         self,
         query: npt.NDArray[np.float32],

@@ -13,11 +13,13 @@ from cpython.buffer cimport (
 )
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stddef cimport size_t
+from libc.stdint cimport uint64_t
 
 from kektordb._bitmap cimport Bitmap
 from kektordb._candidates cimport Hits
 from kektordb._found cimport Numbers, collect, collect_many
 from kektordb._hnsw cimport Graph
+from kektordb._metrics cimport Latencies, now_ns
 from kektordb._rwlock cimport LockState, RWLock
 from kektordb._strings cimport Blobs, StringMap
 from kektordb._types cimport slot_t
@@ -71,6 +73,9 @@ cdef class Searchable:
     n_alive : int
     is_product : bool
         Whether scores are those of the metric ``dot``.
+    searches : Latencies
+    n_batch_queries : int
+        Queries that came in batches.
     """
 
     cdef public RWLock lock
@@ -81,6 +86,11 @@ cdef class Searchable:
     cdef public Bitmap alive
     cdef public Py_ssize_t n_alive
     cdef public bint is_product
+    cdef readonly Latencies searches
+    cdef readonly long long n_batch_queries
+
+    def __cinit__(self, *args, **options):
+        self.searches = Latencies()
 
     def search(self, query, k, ef, plan, params, wanted):
         """Find the `k` nearest items.
@@ -90,7 +100,7 @@ cdef class Searchable:
         query : float32 (dim,)
             As `is_query` wants it, of any dimension while there is no graph.
         k, ef : int
-            `ef` is at least `k`.
+            `ef` is at least `k`, or 0: every item is compared.
         plan : Plan or None
             Of the filter.
         params : dict or None
@@ -108,6 +118,7 @@ cdef class Searchable:
         FilterError
         """
         cdef LockState state = self.lock.state
+        cdef uint64_t began = now_ns()
         if not state.try_read():
             with nogil:
                 state.wait_read()
@@ -116,7 +127,9 @@ cdef class Searchable:
                 return self._nothing(Results)
             self._check_dim(len(query))
             allowed, n_allowed = self.allowed(plan, params)
-            return self._find(query, k, ef, allowed, n_allowed, wanted)
+            found = self._find(query, k, ef, allowed, n_allowed, wanted)
+            self.searches.add(now_ns() - began)
+            return found
         finally:
             state.end_read()
 
@@ -181,6 +194,7 @@ cdef class Searchable:
                 return [self._nothing(Results) for _ in queries]
             self._check_dim(queries.shape[1])
             allowed, _ = self.allowed(plan, params)
+            self.n_batch_queries += queries.shape[0]
             slots, distances, counts = self.graph.search_batch(queries, k, ef, n_threads, allowed)
             bad = np.flatnonzero(counts < 0)
             if len(bad):

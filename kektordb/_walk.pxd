@@ -119,6 +119,14 @@ cdef struct Watch:
     bint hopeless               # it would have taken more than that
 
 
+cdef struct Patch:
+    # lists of level 0 that a trial search sees instead of those of the graph, as if one row had never come in
+    slot_t hidden               # that row
+    Py_ssize_t n
+    const slot_t* owners        # ascending
+    const slot_t* lists         # `m0` slots each
+
+
 cdef struct Scratch:
     Scratch* next
     uint8_t* visited            # epoch in which a slot was seen
@@ -135,6 +143,7 @@ cdef struct Scratch:
     float* asked                # what rows of bytes are compared with: the query, and a tail
     float* row                  # a row that is the query while neighbours are chosen
     uint8_t* code               # codes of the query, padded, and a tail
+    const Patch* patch          # NULL but in trial searches
     double code_error           # squared error of these codes
     double code_square          # squared length of these codes; known for products only
     double code_scale           # by how much a key of codes grows with a product

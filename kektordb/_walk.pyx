@@ -112,6 +112,18 @@ cdef bint may_stop(Watch* watch, const uint64_t* pool, Py_ssize_t n) noexcept no
     return watch.hopeless
 
 
+cdef const slot_t* patched(const Patch* patch, slot_t slot, const slot_t* links, Py_ssize_t most) noexcept nogil:
+    """Return the list that a trial search shall see of a row."""
+    cdef Py_ssize_t low = 0, high = patch.n, middle
+    while low < high:
+        middle = (low + high) // 2
+        if patch.owners[middle] < slot:
+            low = middle + 1
+        else:
+            high = middle
+    return patch.lists + low * most if low < patch.n and patch.owners[low] == slot else links
+
+
 cdef Py_ssize_t search_level(const Core* g, const Space* space, Scratch* s, const void* query, int level,
                              Py_ssize_t n_entries, Py_ssize_t ef, Watch* watch) noexcept nogil:
     """Search one level from the entries that lie in `s.pool` (sorted); leaves the best `ef` there. Returns how many.
@@ -128,6 +140,7 @@ cdef Py_ssize_t search_level(const Core* g, const Space* space, Scratch* s, cons
     cdef slot_t* work = s.work
     cdef key_t* keys = s.keys
     cdef const slot_t* links
+    cdef const Patch* patch = s.patch if level == 0 else NULL
     cdef slot_t slot
     while True:
         taken = m = 0
@@ -138,6 +151,8 @@ cdef Py_ssize_t search_level(const Core* g, const Space* space, Scratch* s, cons
                 pool[i] |= 1
                 taken += 1
                 links = list_of(g, slot, level)
+                if patch != NULL:
+                    links = patched(patch, slot, links, most)
                 # Without a branch: every slot is appended, and the next one overwrites it when it was seen before.
                 for j in range(most):
                     slot = load_slot(links + j)
@@ -218,6 +233,8 @@ cdef Py_ssize_t mark(Scratch* s, Py_ssize_t n) noexcept nogil:
     for i in range(n):
         s.pool[i] &= ~<uint64_t>1
         s.visited[slot_of(s.pool[i])] = s.epoch
+    if s.patch != NULL:
+        s.visited[s.patch.hidden] = s.epoch
     return n
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+import numpy.typing as npt
+
 from kektordb.collection import Collection
 from kektordb.errors import IndexNotFound
 from kektordb.operations import Configure, Operation
+from kektordb.quality import calibrate, finite_rows
 from kektordb.reading import IndexReader
 from kektordb.settings import check_settings
 from kektordb.tasks import Body, Control, Task
@@ -109,6 +112,30 @@ class IndexCare(IndexReader):
 
         return self._submit("refine", body)
 
+    def calibrate(self, queries: npt.ArrayLike | None = None) -> Task:
+        """Measure how wide searches must be to find what ``search(recall=...)`` asks for, see docs/recall.md.
+
+        It happens by itself when that is first asked for, and again when the index has changed by a fifth.
+
+        Parameters
+        ----------
+        queries : array_like (n, dim), optional
+            Queries like those that will be asked, some hundreds or more. By default rows of the index stand for them.
+
+        Returns
+        -------
+        Task
+            Its result has ``curves``: the recall by `ef_search`, for 1, 10 and 100 results. Empty for an index of no
+            more than 2,000 items, which are all compared.
+
+        Raises
+        ------
+        VectorError, IndexNotFound
+        """
+        collection = self._collection()
+        outside = None if queries is None else finite_rows(queries, collection)
+        return self._submit("calibrate", lambda control: calibrate(collection, control, queries=outside), False)
+
     def compress(self, precision: str) -> Task:
         """Store the vectors in another precision; the graph, ids, metadata and texts stay as they are.
 
@@ -140,8 +167,9 @@ class IndexCare(IndexReader):
 
         return self._submit("compress", body)
 
-    def _submit(self, kind: str, body: Body) -> Task:
-        self._database._writable()
+    def _submit(self, kind: str, body: Body, changes: bool = True) -> Task:
+        if changes:
+            self._database._writable()
         collection = self._collection()
 
         def of_this_index(control: Control) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
 from kektordb.reserving import SLICE, Reservations
 from kektordb.results import Item
+from kektordb.tally import Tally
 from kektordb.text.fields import Counted, TextFields, turns
 from kektordb.types import Section, SectionReader
 
@@ -48,6 +49,7 @@ class Collection(Searchable):
     ----------
     texts : TextFields or None
         None without a text language.
+    tally : Tally
     """
 
     def __init__(self, config: IndexConfig) -> None:
@@ -64,6 +66,7 @@ class Collection(Searchable):
         # While a vacuum copies what there is, what comes in meanwhile is noted for it.
         self.journal: deque[Operation] | None = None
         self.refined_to = 0  # the slot with which the next refinement begins
+        self.tally = Tally()
         self._filtered = MatchCache()
         self.graph = None
         # Has the memory for the first rows of an index without dimension; a write that is refused decides none.
@@ -148,6 +151,7 @@ class Collection(Searchable):
         self.note(operation)
         vectors, ids, metadata, replace = operation.vectors, operation.ids, operation.metadata, operation.replace
         total = len(ids)
+        self.tally.n_changed += total
         words = None if self.texts is None else self._reservations.words(operation)
         self._is_untidy |= replace
         self._train(vectors)
@@ -238,6 +242,7 @@ class Collection(Searchable):
         """Apply a `DeleteItems`; an id that is not there is passed over."""
         self.note(operation)
         self._is_untidy = True
+        self.tally.n_changed += len(operation.ids)
         with self.lock.write:
             for id in operation.ids:
                 self._bury(id)
@@ -351,6 +356,7 @@ class Collection(Searchable):
                 "stored_precision": self.precision,
                 "dim": self.dim,
                 **texts,
+                "calibration": self.tally.stats(self.precision),
                 "memory_bytes": {**parts, "total": sum(parts.values())},
             }
 
@@ -364,6 +370,7 @@ class Collection(Searchable):
         with self.lock.write:
             alive = self.alive.to_bytes()
             meta: dict[str, Any] = {"dim": self.dim, "n_alive": self.n_alive, "graph": None}
+            meta["calibration"] = self.tally.to_meta()
             sections = [Section("alive", 8, len(alive), lambda start, stop: alive[start:stop])]
             if self.graph is not None:
                 sections += self.graph.freeze(whole)
@@ -396,6 +403,7 @@ class Collection(Searchable):
     def load(cls, config: IndexConfig, meta: dict[str, Any], reader: SectionReader) -> Collection:
         """Make a collection of a snapshot. Raises CorruptSnapshot."""
         collection = cls(config)
+        collection.tally.load(meta.get("calibration"))
         n = 0
         if meta["graph"] is not None:
             n = meta["graph"]["n"]

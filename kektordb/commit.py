@@ -20,10 +20,11 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from importlib import import_module
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from kektordb._metrics import Latencies
 from kektordb.collection import Collection, Step
 from kektordb.errors import ConfigError, KektorError, StorageFailed
 from kektordb.kv import KeyValue, PendingPairs
@@ -206,6 +207,7 @@ class Commits:
         self.lock = Exclusive("expected this call outside of db.batch() and of the progress function of a write")
         self.n_changes = 0
         self.apply_s = 0.0
+        self.latencies = Latencies()
         self._state = state
         self._store = store
         self._share_syncs = share_syncs and store is not None
@@ -222,9 +224,13 @@ class Commits:
         if batch is not None and batch.thread == _get_ident():
             return batch.add(build)
         if not self._share_syncs:
+            began = perf_counter_ns()
             with _Uninterrupted(), self.lock:
-                return self._commit_alone(build, n_threads, step)
+                operation = self._commit_alone(build, n_threads, step)
+            self.latencies.note(perf_counter_ns() - began)
+            return operation
         self.lock.refuse_holder()
+        began = perf_counter_ns()
         write = _Write(build, n_threads, step)
         self._queue.append(write)
         with _Uninterrupted(), self.lock:
@@ -232,6 +238,7 @@ class Commits:
                 self._lead()
         if write.error is not None:
             raise write.error
+        self.latencies.note(perf_counter_ns() - began)
         return write.operation
 
     def exchange(self, state: State, store: Store) -> None:
@@ -339,6 +346,19 @@ class Commits:
         self._state.apply(operation, n_threads, step)
         self.apply_s += perf_counter() - start
         self.n_changes += _n_changes(operation)
+        self._count(operation)
+
+    def _count(self, operation: Operation) -> None:
+        match operation:
+            case PutItems() | DeleteItems():
+                collection = self._state.collections.get(operation.number)
+                if collection is not None and isinstance(operation, PutItems):
+                    collection.tally.n_added += len(operation.ids)
+                elif collection is not None:
+                    collection.tally.n_deleted += len(operation.ids)
+            case Group():
+                for member in operation.operations:
+                    self._count(member)
 
     # ------------------------------------------------------------------------------------------------------- batches
 

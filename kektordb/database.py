@@ -16,6 +16,7 @@ from kektordb.kv import KeyValue, KeyValueView, PendingPairs
 from kektordb.lifetime import open_databases
 from kektordb.loading import Opening
 from kektordb.maintenance import Maintenance, Upkeep
+from kektordb.metrics import metrics
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey
 from kektordb.policies import SavePolicies, leaves_work, parse_policies
 from kektordb.progress import Progress, check_progress
@@ -421,6 +422,10 @@ class Database(Refreshable):
                 "last_seq": store.last_seq,
             }
         return stats
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what was done since the database was opened: counters, and how long calls took. See docs/recall.md."""
+        return metrics(self)
 
     def __repr__(self) -> str:
         closed = " closed" if self.closed else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -154,6 +155,7 @@ class Index(IndexCare):
         n_threads: int | None = None,
         progress: Progress = False,
     ) -> None:
+        began = perf_counter_ns()
         precision = collection.precision
         prepared = _prepare(collection, ids, rows, precision)
         blobs = encode_many(metadata, ids)
@@ -176,9 +178,10 @@ class Index(IndexCare):
 
         if progress is False:
             self._database._commit(build, n_threads)
-            return
-        with show(progress, len(ids), "adding", "items") as step:
-            self._database._commit(build, n_threads, step)
+        else:
+            with show(progress, len(ids), "adding", "items") as step:
+                self._database._commit(build, n_threads, step)
+        collection.tally.adds.note(perf_counter_ns() - began)
 
     def delete(
         self,

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from kektordb._metrics import Latencies
 from kektordb.errors import ConfigError, DatabaseClosed, IndexNotFound
 from kektordb.policies import Policy, Refining, SavePolicies, Saving, Vacuuming
 from kektordb.tasks import FAILED, Body, Task, Tasks
@@ -38,6 +39,9 @@ class Upkeep:
     Attributes
     ----------
     tasks : Tasks
+    saves : Latencies
+    n_saved_bytes : int
+        What all saves together have written.
     """
 
     def __init__(
@@ -47,6 +51,8 @@ class Upkeep:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tasks = Tasks()
+        self.saves = Latencies()
+        self.n_saved_bytes = 0
         self.clock = clock
         self._saving = None if saving is None else Saving(saving, clock())
         # A vacuum comes before a refine: it makes less to refine.

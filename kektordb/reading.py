@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
 import numpy.typing as npt
@@ -11,6 +12,7 @@ import numpy.typing as npt
 from kektordb.collection import Collection
 from kektordb.errors import IdError, ItemNotFound, VectorError
 from kektordb.operations import IndexConfig
+from kektordb.quality import RecallCheck, estimate, finite_rows, survey, width
 from kektordb.query import Explanation, Filter, compile_filter
 from kektordb.ranking import Request, rank
 from kektordb.results import Item, Results
@@ -22,6 +24,8 @@ from kektordb.validation import (
     check_include,
     check_params,
     check_positive,
+    check_recall,
+    check_sample,
     check_text,
     check_threads,
 )
@@ -83,6 +87,7 @@ class IndexReader:
         fusion: str = "minmax",
         snippet: bool = False,
         explain: bool = False,
+        recall: float | None = None,
     ) -> Results:
         """Find the nearest items, those that words fit best, or the best by both.
 
@@ -111,6 +116,9 @@ class IndexReader:
             Give each hit the best passage of its texts.
         explain : bool
             Give each hit the reasons for its score.
+        recall : float, optional
+            The share of the `k` nearest items to find, in the mean over many searches, instead of `ef_search`: how wide
+            a search must be for it is measured on the index itself, see docs/recall.md. 1.0 compares every item.
 
         Returns
         -------
@@ -125,12 +133,15 @@ class IndexReader:
         collection = self._collection()
         query = None if vector is None else as_query(vector, collection.dim)
         k = check_positive(k, "k")
-        ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
+        if recall is not None:
+            ef = width(self._database, self._name, collection, check_recall(recall, ef_search), k)
+        else:
+            ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
+            ef = ef if ef > k else k
         wanted = _METADATA_ONLY if include == ("metadata",) else check_include(include)
         bound = None if params is None else check_params(params)
         plan = None if filter is None else compile_filter(filter)
         ranks = plan is not None and plan.ranks
-        ef = ef if ef > k else k
         if query is not None and text is None and not (ranks or snippet or explain):
             return collection.search(query, k, ef, plan, bound, wanted)
         if text is not None:
@@ -138,9 +149,12 @@ class IndexReader:
         elif query is None and not ranks:
             raise VectorError("expected a vector, a text, or both, got neither")
         alpha, fusion = check_fusion(alpha, fusion)
-        return rank(
+        began = perf_counter_ns()
+        ranked = rank(
             collection, Request(query, text, k, ef, plan, bound, wanted, alpha, fusion, bool(snippet), bool(explain))
         )
+        collection.searches.note(perf_counter_ns() - began)
+        return ranked
 
     def search_batch(
         self,
@@ -152,6 +166,7 @@ class IndexReader:
         include: Sequence[str] = ("metadata",),
         *,
         n_threads: int | None = None,
+        recall: float | None = None,
     ) -> list[Results]:
         """Find the nearest items of many queries at once, on several threads; see `search`. By vectors alone.
 
@@ -174,11 +189,14 @@ class IndexReader:
         collection = self._collection()
         queries = as_rows(vectors, None, collection.dim)
         k = check_positive(k, "k")
-        ef = DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search")
+        if recall is not None:
+            ef = width(self._database, self._name, collection, check_recall(recall, ef_search), k)
+        else:
+            ef = max(k, DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search"))
         threads = n_cores() if n_threads is None else check_threads(n_threads)
         wanted = check_include(include)
         plan = None if filter is None else compile_filter(filter)
-        return collection.search_batch(queries, k, max(ef, k), plan, check_params(params), wanted, threads)
+        return collection.search_batch(queries, k, ef, plan, check_params(params), wanted, threads)
 
     def get(self, id: str) -> Item | None:
         """Return an item, or None when there is none of this id."""
@@ -217,9 +235,57 @@ class IndexReader:
         """Return the plan of a filter, in the order in which it runs, with estimated and true numbers of rows."""
         return self._collection().explain(filter, check_params(params))
 
-    def stats(self) -> dict[str, Any]:
-        """Return items, tombstones, configuration, and bytes in memory by part."""
-        return self._collection().stats()
+    def stats(self, *, graph: bool = False) -> dict[str, Any]:
+        """Return items, tombstones, configuration, and bytes in memory by part.
+
+        With `graph` also what the graph looks like: ``levels`` (rows by their highest one), ``degrees`` (rows by links
+        on the lowest level, with ``min``, ``mean`` and ``max``) and ``n_unreachable``, living rows to which no links
+        lead from the entry point. That reads all links, which takes about 0.2 s for a million rows; searches go on.
+        """
+        collection = self._collection()
+        return collection.stats() | ({"graph": survey(collection)} if graph else {})
+
+    def check_recall(
+        self,
+        n: int = 200,
+        k: int = 10,
+        ef_search: int | None = None,
+        *,
+        recall: float | None = None,
+        seed: int = 0,
+        queries: npt.ArrayLike | None = None,
+    ) -> RecallCheck:
+        """Estimate which share of the nearest items a search finds, by comparing some with every item.
+
+        Parameters
+        ----------
+        n : int
+            Rows of the index to take as queries. Each is searched for as if it were not in the index.
+        k, ef_search, recall
+            As in `search`.
+        seed : int
+            By which the rows are chosen.
+        queries : array_like (n, dim), optional
+            Queries from outside, which are better than rows, if they are those that will be asked.
+
+        Returns
+        -------
+        RecallCheck
+            ``recall`` and ``margin``, how far that may be from the truth, and ``ef_search``, 0 for "every item".
+
+        Raises
+        ------
+        VectorError, ConfigError
+        """
+        collection = self._collection()
+        k = check_positive(k, "k")
+        n, seed = check_sample(n, seed)
+        if recall is not None:
+            ef = width(self._database, self._name, collection, check_recall(recall, ef_search), k)
+        else:
+            ef = max(k, DEFAULT_EF_SEARCH if ef_search is None else check_positive(ef_search, "ef_search"))
+        outside = None if queries is None else finite_rows(queries, collection)
+        return estimate(collection, n, k, ef, seed, outside)
 
     def __repr__(self) -> str:
         return f"<Index {self._name!r} of {self._database!r}>"

@@ -60,6 +60,7 @@ def refine(
             living = np.array([slot for slot in slots[first:stop].tolist() if slot in collection.alive], np.uint32)
             refine_rows(graph, living, ef, state.n_threads)
         n_refined += len(living)
+        collection.tally.n_changed += len(living)
         collection.refined_to = int(slots[stop - 1]) + 1
         control.report(stop, len(slots))
         control.check()

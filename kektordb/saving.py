@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import perf_counter_ns
 from typing import TYPE_CHECKING
 
 from kektordb.progress import Progress, show
@@ -19,6 +20,7 @@ def save(database: Database, progress: Progress) -> SaveReport | None:
     store = database._store
     if store is None:
         return None
+    began = perf_counter_ns()
     with database._save_lock:
         # 1. Under the commit lock, shortly: start a new log and freeze a view of the state.
         with database._commits.lock:
@@ -43,4 +45,6 @@ def save(database: Database, progress: Progress) -> SaveReport | None:
         finally:
             with database._commits.lock:
                 frozen.thaw(saved)
+    database._upkeep.saves.note(perf_counter_ns() - began)
+    database._upkeep.n_saved_bytes += report.bytes_written
     return report

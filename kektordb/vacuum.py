@@ -91,6 +91,7 @@ def _run(database: Database, number: int, copy: Copy, control: Control) -> dict[
             _catch_up(state, copy.journal, None)
             n_removed = collection.n_slots - copy.fresh.n_slots
             copy.take_over()
+            collection.tally.n_changed += n_removed
             # The snapshot, if there is one, holds them still.
             database._commits.n_changes += n_removed
     finally:

@@ -32,6 +32,8 @@ __all__ = [
     "check_path",
     "check_positive",
     "check_precision",
+    "check_recall",
+    "check_sample",
     "check_text",
     "check_threads",
     "index_config",
@@ -44,6 +46,7 @@ MAX_M = 512
 MAX_EF = 65_536
 # More results than rows are cut to the rows; this only catches what cannot be meant.
 MAX_K = 2**31 - 1
+MAX_SAMPLE = 1_000_000
 
 TRAVERSALS = ("codes", "float32")
 INCLUDES = frozenset({"metadata", "vector"})
@@ -118,6 +121,21 @@ def check_positive(value: object, name: str) -> int:
     if type(value) is int and 0 < value <= MAX_K:
         return value
     return _integer(value, name, 1, MAX_K)
+
+
+def check_recall(recall: object, ef_search: object) -> float:
+    """Return the recall of a search, which decides instead of `ef_search`. Raises ConfigError."""
+    if ef_search is not None:
+        raise ConfigError("expected either recall or ef_search, got both")
+    found = _real(recall, "recall", 0, 1)
+    if found == 0:
+        raise ConfigError("expected recall to be above 0, got 0")
+    return found
+
+
+def check_sample(n: object, seed: object) -> tuple[int, int]:
+    """Return the size of a sample and the seed it is drawn by. Raises ConfigError."""
+    return _integer(n, "n", 1, MAX_SAMPLE), _integer(seed, "seed", 0, 2**64 - 1)
 
 
 def check_threads(n_threads: object) -> int:

@@ -33,7 +33,7 @@ ROWS = {
             "query",
             "text",
         ),
-        *("metadata", "_"),
+        *("calibration", "tally", "metadata", "_"),
     ],
     "storage": ["storage"],
     "engine": [

@@ -48,28 +48,20 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "CorruptLog": (errors.CorruptData,),
     "CorruptSnapshot": (errors.CorruptData,),
 }
-NAMES = {"Database", "F", "Hit", "Index", "Item", "Results", "Task", "__version__", "build_info", "open", *ERRORS}
+NAMES = {
+    *("Database", "F", "Hit", "Index", "Item", "RecallCheck", "Results", "Task"),
+    *("__version__", "build_info", "open", *ERRORS),
+}
 
 METHODS = {
     kektordb.Database: {
-        *("batch", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance", "open"),
+        *("batch", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance", "metrics", "open"),
         *("path", "read_only", "recovery_report", "refresh", "rewrite_aof", "save", "stats", "sync", "tasks"),
     },
     kektordb.Index: {
         *("add", "add_batch", "config", "count", "database", "delete", "dim", "explain", "get", "get_many", "ids"),
-        *(
-            "compress",
-            "configure",
-            "maintenance",
-            "name",
-            "refine",
-            "search",
-            "search_batch",
-            "stats",
-            "update_metadata",
-            "upsert",
-        ),
-        *("upsert_batch", "vacuum"),
+        *("calibrate", "check_recall", "compress", "configure", "maintenance", "name", "refine", "search"),
+        *("search_batch", "stats", "update_metadata", "upsert", "upsert_batch", "vacuum"),
     },
     kektordb.Results: {"count", "distances", "ids", "index", "scores", "text_scores"},
     kektordb.Hit: {"distance", "explanation", "id", "metadata", "score", "snippet", "text_score", "vector"},
