@@ -17,7 +17,6 @@ from kektordb._rwlock import RWLock
 from kektordb._search import Searchable
 from kektordb._strings import StringMap
 from kektordb._vectors import MAX_HALF, Vectors
-from kektordb.errors import CorruptSnapshot
 from kektordb.operations import Convert, DeleteItems, IndexConfig, Operation, PutItems, PutMetadata
 from kektordb.precision import Conversion, first_precision
 from kektordb.query import Explanation, Filter, Plan, compile_filter
@@ -26,7 +25,6 @@ from kektordb.reserving import SLICE, Reservations
 from kektordb.results import Item
 from kektordb.tally import Tally
 from kektordb.text.fields import Counted, TextFields, turns
-from kektordb.types import Section, SectionReader
 
 __all__ = ["Collection"]
 
@@ -359,64 +357,3 @@ class Collection(Searchable):
                 "calibration": self.tally.stats(self.precision),
                 "memory_bytes": {**parts, "total": sum(parts.values())},
             }
-
-    # ---------------------------------------------------------------------------------------------------- snapshots
-
-    def freeze(self, whole: bool) -> tuple[dict[str, Any], list[Section]]:
-        """Freeze a view: what is not in sections, and the sections. They stay as they are now until `thaw`.
-
-        Unless it must be `whole`, it may name sections of the newest snapshot instead of reading them again.
-        """
-        with self.lock.write:
-            alive = self.alive.to_bytes()
-            meta: dict[str, Any] = {"dim": self.dim, "n_alive": self.n_alive, "graph": None}
-            meta["calibration"] = self.tally.to_meta()
-            sections = [Section("alive", 8, len(alive), lambda start, stop: alive[start:stop])]
-            if self.graph is not None:
-                sections += self.graph.freeze(whole)
-                meta["graph"] = self.graph.meta()
-            sections += [*self.ids.freeze("ids"), *self.metadata.freeze(), *self.columns.freeze()]
-            if self.texts is not None:
-                sections += self.texts.freeze()
-        return meta, [Section(s.name, s.item_bytes, s.n_bytes, self._guard(s.read)) for s in sections]
-
-    def _guard(self, read: Callable[[int, int], Any] | None) -> Callable[[int, int], Any] | None:
-        """Read a section under the read lock: no array moves or changes meanwhile."""
-        if read is None:
-            return None
-
-        def guarded(start: int, stop: int) -> Any:
-            with self.lock.read:
-                return read(start, stop)
-
-        return guarded
-
-    def thaw(self, saved: bool) -> None:
-        """Give up the frozen view; `saved`: it is in the newest snapshot."""
-        if self.graph is not None:
-            with self.lock.write:
-                if saved:
-                    self.graph.saved()
-                self.graph.thaw()
-
-    @classmethod
-    def load(cls, config: IndexConfig, meta: dict[str, Any], reader: SectionReader) -> Collection:
-        """Make a collection of a snapshot. Raises CorruptSnapshot."""
-        collection = cls(config)
-        collection.tally.load(meta.get("calibration"))
-        n = 0
-        if meta["graph"] is not None:
-            n = meta["graph"]["n"]
-            collection._decide(meta["dim"]).load(meta["graph"], reader)
-        collection.alive = Bitmap.from_bytes(reader.read("alive"), n)
-        collection.n_alive = collection.alive.count()
-        collection.ids.load("ids", reader, n)
-        collection.metadata.load(reader, n)
-        collection.columns.load(reader, n)
-        if collection.texts is not None:
-            collection.texts.load(reader, n)
-        if collection.n_alive != meta["n_alive"] or collection.ids.size != meta["n_alive"]:
-            raise CorruptSnapshot(
-                f"expected {meta['n_alive']} items, got {collection.n_alive} living slots and {collection.ids.size} ids"
-            )
-        return collection

@@ -15,18 +15,16 @@ Under the other policies a write is applied at once after its append.
 
 from __future__ import annotations
 
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from time import perf_counter, perf_counter_ns
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kektordb._metrics import Latencies
 from kektordb.collection import Collection, Step
 from kektordb.errors import ConfigError, KektorError, StorageFailed
+from kektordb.interrupts import Uninterrupted
 from kektordb.kv import KeyValue, PendingPairs
 from kektordb.operations import (
     Convert,
@@ -50,9 +48,6 @@ __all__ = ["Build", "Commits", "Exclusive", "Pending"]
 
 Build = Callable[["Pending"], Operation | None]
 
-# What `signal` is made of: its own functions spend 20 µs a write on turning numbers into enums and back.
-_signals = import_module("_signal")
-_SIGINT = int(signal.SIGINT)
 _get_ident = threading.get_ident
 
 
@@ -225,7 +220,7 @@ class Commits:
             return batch.add(build)
         if not self._share_syncs:
             began = perf_counter_ns()
-            with _Uninterrupted(), self.lock:
+            with Uninterrupted(), self.lock:
                 operation = self._commit_alone(build, n_threads, step)
             self.latencies.note(perf_counter_ns() - began)
             return operation
@@ -233,7 +228,7 @@ class Commits:
         began = perf_counter_ns()
         write = _Write(build, n_threads, step)
         self._queue.append(write)
-        with _Uninterrupted(), self.lock:
+        with Uninterrupted(), self.lock:
             if not write.done:
                 self._lead()
         if write.error is not None:
@@ -357,7 +352,7 @@ class Commits:
                 elif collection is not None:
                     collection.tally.n_deleted += len(operation.ids)
             case Group():
-                for member in operation.operations:
+                for member in operation.members():
                     self._count(member)
 
     # ------------------------------------------------------------------------------------------------------- batches
@@ -381,7 +376,7 @@ class Commits:
         try:
             if keep and batch.operations:
                 group = Group(tuple(batch.operations))
-                with _Uninterrupted():
+                with Uninterrupted():
                     self._commit_alone(lambda _: group, None, None)
         finally:
             self._batch = None
@@ -401,30 +396,6 @@ def _n_changes(operation: Operation) -> int:
         case Group():
             return sum(map(_n_changes, operation.operations))
     return 1
-
-
-class _Uninterrupted:
-    """Hold Ctrl-C back while a write is under way in the main thread: it happens whole, then the interrupt."""
-
-    __slots__ = ("_handler", "_held")
-
-    def __enter__(self) -> None:
-        self._handler: Any = None
-        self._held: tuple[int, FrameType | None] | None = None
-        if _get_ident() == threading.main_thread().ident:
-            handler = _signals.getsignal(_SIGINT)
-            if callable(handler):
-                self._handler = handler
-                _signals.signal(_SIGINT, self._hold)
-
-    def _hold(self, number: int, frame: FrameType | None) -> None:
-        self._held = (number, frame)
-
-    def __exit__(self, *_: object) -> None:
-        if self._handler is not None:
-            _signals.signal(_SIGINT, self._handler)
-            if self._held is not None:
-                self._handler(*self._held)
 
 
 class _Batch:

@@ -16,7 +16,7 @@ from kektordb.kv import KeyValue, KeyValueView, PendingPairs
 from kektordb.lifetime import open_databases
 from kektordb.loading import Opening
 from kektordb.maintenance import Maintenance, Upkeep
-from kektordb.metrics import metrics
+from kektordb.metrics import Measured
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey
 from kektordb.policies import SavePolicies, leaves_work, parse_policies
 from kektordb.progress import Progress, check_progress
@@ -34,7 +34,7 @@ __all__ = ["Database", "open"]
 SYNC_POLICIES = ("always", "everysec", "no")
 
 
-class Database(Refreshable):
+class Database(Refreshable, Measured):
     """An embedded database: named indexes and a key-value store, durable in one directory.
 
     Made by `open`. All calls may be made from any number of threads; writes happen one after the other. It is a context
@@ -403,29 +403,6 @@ class Database(Refreshable):
     def recovery_report(self) -> RecoveryReport | None:
         """What was read, and what was torn, when it was opened; None for a database in memory."""
         return None if self._store is None else self._store.recovery_report
-
-    def stats(self) -> dict[str, Any]:
-        """Return counts and bytes of the whole database."""
-        state = self._live()
-        store = self._store
-        stats: dict[str, Any] = {
-            "indexes": {name: collection.stats() for name, collection in state.indexes()},
-            "n_keys": len(state.kv),
-            "n_changes_since_save": self._commits.n_changes,
-        }
-        if store is not None:
-            stats |= {
-                "log_bytes": store.log_bytes,
-                "snapshot_bytes": store.snapshot_bytes,
-                "generation": store.generation,
-                "n_syncs": store.n_syncs,
-                "last_seq": store.last_seq,
-            }
-        return stats
-
-    def metrics(self) -> dict[str, Any]:
-        """Return what was done since the database was opened: counters, and how long calls took. See docs/recall.md."""
-        return metrics(self)
 
     def __repr__(self) -> str:
         closed = " closed" if self.closed else ""

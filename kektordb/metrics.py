@@ -1,4 +1,4 @@
-"""What has a database done since it was opened? Counters and latencies as plain values."""
+"""How much is there in a database, and what has it done since it was opened? As plain values."""
 
 from __future__ import annotations
 
@@ -8,26 +8,66 @@ from kektordb._metrics import Latencies
 
 if TYPE_CHECKING:
     from kektordb.collection import Collection
-    from kektordb.database import Database
+    from kektordb.commit import Commits
+    from kektordb.maintenance import Upkeep
+    from kektordb.state import State
+    from kektordb.storage import Store
 
-__all__ = ["metrics"]
+__all__ = ["Measured"]
 
 QUANTILES = {"p50_s": 0.5, "p90_s": 0.9, "p99_s": 0.99}
 
 
-def metrics(database: Database) -> dict[str, Any]:
-    """Return what `Database.metrics` says."""
-    state, store = database._live(), database._store
-    found: dict[str, Any] = {
-        "indexes": {name: _of_index(collection) for name, collection in state.indexes()},
-        "commit": summary(database._commits.latencies),
-        "save": summary(database._upkeep.saves),
-        "n_saved_bytes": database._upkeep.n_saved_bytes,
-        "tasks": _of_tasks(database),
-    }
-    if store is not None:
-        found |= {"n_syncs": store.n_syncs, "log_bytes": store.log_bytes, "snapshot_bytes": store.snapshot_bytes}
-    return found
+class Measured:
+    """The part of `Database` that says how much there is, and what was done."""
+
+    if TYPE_CHECKING:
+        _commits: Commits
+        _store: Store | None
+        _upkeep: Upkeep
+
+        def _live(self) -> State: ...
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts and bytes of the whole database."""
+        state, store = self._live(), self._store
+        stats: dict[str, Any] = {
+            "indexes": {name: collection.stats() for name, collection in state.indexes()},
+            "n_keys": len(state.kv),
+            "n_changes_since_save": self._commits.n_changes,
+        }
+        if store is not None:
+            stats |= {
+                "log_bytes": store.log_bytes,
+                "snapshot_bytes": store.snapshot_bytes,
+                "generation": store.generation,
+                "n_syncs": store.n_syncs,
+                "last_seq": store.last_seq,
+            }
+        return stats
+
+    def metrics(self) -> dict[str, Any]:
+        """Return what was done since the database was opened: counters, and how long calls took.
+
+        Returns
+        -------
+        dict
+            By index: ``n_added``, ``n_deleted``, ``n_batch_queries``, and the latencies of ``search`` (single searches)
+            and ``add`` (calls that write items). Of the database: those of ``commit`` and ``save``, bytes saved, tasks
+            by status, and with files ``n_syncs`` and bytes. Latencies are ``count``, ``total_s``, ``max_s``, ``p50_s``,
+            ``p90_s``, ``p99_s``, and ``buckets``: pairs of seconds and the calls that took less, see docs/recall.md.
+        """
+        state, store, upkeep = self._live(), self._store, self._upkeep
+        found: dict[str, Any] = {
+            "indexes": {name: _of_index(collection) for name, collection in state.indexes()},
+            "commit": summary(self._commits.latencies),
+            "save": summary(upkeep.saves),
+            "n_saved_bytes": upkeep.n_saved_bytes,
+            "tasks": _of_tasks(upkeep),
+        }
+        if store is not None:
+            found |= {"n_syncs": store.n_syncs, "log_bytes": store.log_bytes, "snapshot_bytes": store.snapshot_bytes}
+        return found
 
 
 def _of_index(collection: Collection) -> dict[str, Any]:
@@ -41,9 +81,9 @@ def _of_index(collection: Collection) -> dict[str, Any]:
     }
 
 
-def _of_tasks(database: Database) -> dict[str, int]:
+def _of_tasks(upkeep: Upkeep) -> dict[str, int]:
     counts: dict[str, int] = {}
-    for task in database._upkeep.tasks:
+    for task in upkeep.tasks:
         counts[task.status] = counts.get(task.status, 0) + 1
     return counts
 

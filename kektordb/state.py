@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from kektordb import freezing
 from kektordb.collection import Collection, Step
 from kektordb.errors import CorruptSnapshot, IndexNotFound, KektorError
 from kektordb.kv import KeyValue
@@ -55,7 +56,7 @@ class FrozenState(msgspec.Struct, frozen=True):
     def thaw(self, saved: bool) -> None:
         """Give up the view; `saved`: it is in the newest snapshot. Nothing is applied meanwhile."""
         for collection in self.collections:
-            collection.thaw(saved)
+            freezing.thaw(collection, saved)
 
 
 class Reader:
@@ -219,12 +220,12 @@ class State:
             for name, number in self.numbers.items():
                 collection = self.collections[number]
                 frozen.append(collection)
-                meta, parts = collection.freeze(whole)
+                meta, parts = freezing.freeze(collection, whole)
                 indexes.append({"number": number, "name": name, "config": collection.config.to_dict(), **meta})
                 sections += [Section(f"{number}/{s.name}", s.item_bytes, s.n_bytes, s.read) for s in parts]
         except BaseException:
             for collection in frozen:
-                collection.thaw(saved=False)
+                freezing.thaw(collection, saved=False)
             raise
         sections += self.kv.freeze()
         meta_bytes = msgspec.msgpack.encode({"next_number": self.next_number, "indexes": indexes})
@@ -238,7 +239,7 @@ class State:
             for entry in catalogue["indexes"]:
                 number = entry["number"]
                 config = IndexConfig.from_dict(entry["config"])
-                self.collections[number] = Collection.load(config, entry, Reader(snapshot, f"{number}/"))
+                self.collections[number] = freezing.load(config, entry, Reader(snapshot, f"{number}/"))
                 self.numbers[entry["name"]] = number
         except (msgspec.DecodeError, KeyError, TypeError) as error:
             raise CorruptSnapshot(f"the catalogue of a snapshot cannot be read: {error!r}") from error

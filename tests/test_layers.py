@@ -33,13 +33,13 @@ ROWS = {
             "query",
             "text",
         ),
-        *("calibration", "tally", "metadata", "_"),
+        *("freezing", "calibration", "tally", "metadata", "_"),
     ],
     "storage": ["storage"],
     "engine": [
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
-        *("loading", "refreshing", "replication", "following", "promoting"),
+        *("interrupts", "loading", "refreshing", "replication", "following", "promoting"),
     ],
     "edges": ["__init__", "cli", "server", "client", "integrations", "vectorizer", "cluster"],
 }

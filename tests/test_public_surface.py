@@ -14,6 +14,7 @@ from kektordb.care import IndexCare
 from kektordb.database import Database
 from kektordb.kv import KeyValueView
 from kektordb.maintenance import Maintenance
+from kektordb.metrics import Measured
 from kektordb.query import Explanation, Expression
 from kektordb.reading import IndexReader
 from kektordb.refreshing import Refreshable
@@ -78,7 +79,7 @@ GIVEN = [
 
 def members(owner: type) -> Iterator[tuple[str, Any]]:
     """List the public members that a class defines itself, or that its other halves do."""
-    halves = {kektordb.Index: (IndexReader, IndexCare), kektordb.Database: (Refreshable,)}.get(owner, ())
+    halves = {kektordb.Index: (IndexReader, IndexCare), kektordb.Database: (Refreshable, Measured)}.get(owner, ())
     own = {name: value for part in (*halves, owner) for name, value in vars(part).items()}
     for name, value in own.items():
         if not name.startswith("_"):
