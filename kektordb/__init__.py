@@ -8,7 +8,8 @@
 ['red']
 """
 
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from kektordb import _distance, _hnsw, errors
 from kektordb.database import Database, open
@@ -18,6 +19,10 @@ from kektordb.quality import RecallCheck
 from kektordb.query import F
 from kektordb.results import Hit, Item, Results
 from kektordb.tasks import Task
+
+if TYPE_CHECKING:
+    from kektordb.backup import restore
+    from kektordb.checking import check
 
 __version__ = "0.1.0"
 
@@ -33,8 +38,25 @@ __all__ = [
     "Task",
     "__version__",
     "build_info",
+    "check",
     "open",
+    "restore",
 ]
+
+# What few programs need is loaded when it is first asked for.
+_LAZY = {"check": "kektordb.checking", "restore": "kektordb.backup"}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'kektordb' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})
 
 
 def build_info() -> dict[str, Any]:

@@ -12,6 +12,7 @@ from kektordb.collection import Step
 from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
 from kektordb.index import Index
+from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
 from kektordb.lifetime import open_databases
 from kektordb.loading import Opening
@@ -19,13 +20,11 @@ from kektordb.maintenance import Maintenance, Upkeep
 from kektordb.metrics import Measured
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey
 from kektordb.policies import SavePolicies, leaves_work, parse_policies
-from kektordb.progress import Progress, check_progress
 from kektordb.reading import n_cores
 from kektordb.refreshing import Refreshable, Refreshing
-from kektordb.saving import save
 from kektordb.settings import check_settings
 from kektordb.state import State
-from kektordb.storage import Backend, RecoveryReport, SaveReport, Store
+from kektordb.storage import Backend, RecoveryReport, Store
 from kektordb.tasks import Tasks
 from kektordb.validation import check_name, check_path, check_threads, index_config, with_texts
 
@@ -34,7 +33,7 @@ __all__ = ["Database", "open"]
 SYNC_POLICIES = ("always", "everysec", "no")
 
 
-class Database(Refreshable, Measured):
+class Database(DatabaseCare, Refreshable, Measured):
     """An embedded database: named indexes and a key-value store, durable in one directory.
 
     Made by `open`. All calls may be made from any number of threads; writes happen one after the other. It is a context
@@ -333,34 +332,6 @@ class Database(Refreshable, Measured):
             self._live()
             if self._store is not None and not self._read_only:
                 self._store.sync_now()
-
-    def save(self, *, progress: Progress = False) -> SaveReport | None:
-        """Write a snapshot, so that the log starts anew and opening is fast. Reads and writes go on meanwhile.
-
-        Only blocks that changed since the last snapshot are written.
-
-        Parameters
-        ----------
-        progress : bool or callable
-            True shows a bar; a function is called with (done, total) bytes. It must not save or close the database.
-
-        Returns
-        -------
-        SaveReport or None
-            What was written; None for a database in memory.
-
-        Raises
-        ------
-        StorageError
-            The last snapshot and the log are as they were; nothing is lost.
-        """
-        self._writable()
-        check_progress(progress)
-        return save(self, progress)
-
-    def rewrite_aof(self, *, progress: Progress = False) -> SaveReport | None:
-        """Make the log short: what it holds goes into a snapshot. The same as `save`."""
-        return self.save(progress=progress)
 
     def _save_stats(self) -> tuple[int, int, int, float]:
         """Return changes, bytes of log and snapshot, and seconds of applying since the last save."""

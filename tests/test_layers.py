@@ -30,6 +30,7 @@ ROWS = {
             "fusion",
             "ranking",
             "results",
+            "integrity",
             "query",
             "text",
         ),
@@ -40,8 +41,9 @@ ROWS = {
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
         *("interrupts", "loading", "refreshing", "replication", "following", "promoting"),
+        *("keeping", "backup", "checking"),
     ],
-    "edges": ["__init__", "cli", "server", "client", "integrations", "vectorizer", "cluster"],
+    "edges": ["__init__", "__main__", "cli", "commands", "server", "client", "integrations", "vectorizer", "cluster"],
 }
 # What each row may import, beside itself. Storage and state are neighbours that do not know each other.
 BELOW = {

@@ -11,7 +11,9 @@ import pytest
 import kektordb
 from kektordb import errors
 from kektordb.care import IndexCare
+from kektordb.checking import CheckReport, IndexReport
 from kektordb.database import Database
+from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValueView
 from kektordb.maintenance import Maintenance
 from kektordb.metrics import Measured
@@ -19,7 +21,7 @@ from kektordb.query import Explanation, Expression
 from kektordb.reading import IndexReader
 from kektordb.refreshing import Refreshable
 from kektordb.results import HitExplanation, TermScore
-from kektordb.storage import RecoveryReport, SaveReport
+from kektordb.storage import Damage, FileReport, RecoveryReport, SaveReport
 from kektordb.tasks import Tasks
 
 ERRORS: dict[str, tuple[type[Exception], ...]] = {
@@ -51,12 +53,13 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
 }
 NAMES = {
     *("Database", "F", "Hit", "Index", "Item", "RecallCheck", "Results", "Task"),
-    *("__version__", "build_info", "open", *ERRORS),
+    *("__version__", "build_info", "check", "open", "restore", *ERRORS),
 }
 
 METHODS = {
     kektordb.Database: {
-        *("batch", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance", "metrics", "open"),
+        *("backup", "batch", "check", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance"),
+        *("metrics", "open"),
         *("path", "read_only", "recovery_report", "refresh", "rewrite_aof", "save", "stats", "sync", "tasks"),
     },
     kektordb.Index: {
@@ -73,13 +76,16 @@ METHODS = {
 # What public calls give back.
 GIVEN = [
     *(KeyValueView, Explanation, Expression, HitExplanation, Maintenance, RecoveryReport, SaveReport, Tasks),
-    TermScore,
+    *(CheckReport, Damage, FileReport, IndexReport, TermScore),
 ]
 
 
 def members(owner: type) -> Iterator[tuple[str, Any]]:
     """List the public members that a class defines itself, or that its other halves do."""
-    halves = {kektordb.Index: (IndexReader, IndexCare), kektordb.Database: (Refreshable, Measured)}.get(owner, ())
+    halves = {
+        kektordb.Index: (IndexReader, IndexCare),
+        kektordb.Database: (DatabaseCare, Refreshable, Measured),
+    }.get(owner, ())
     own = {name: value for part in (*halves, owner) for name, value in vars(part).items()}
     for name, value in own.items():
         if not name.startswith("_"):

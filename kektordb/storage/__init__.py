@@ -1,13 +1,17 @@
 """Files: an append-only log of records, snapshots of named sections of bytes, and the directory that holds them."""
 
+from .archive import restore_archive, write_archive, write_directory
 from .backend import Backend, File, Lock, OsBackend
+from .inspection import Damage, FileReport, inspect_files
 from .log import Record
 from .snapshot import Snapshot
 from .store import RecoveryReport, Save, SaveReport, Store
 
 __all__ = [
     "Backend",
+    "Damage",
     "File",
+    "FileReport",
     "Lock",
     "OsBackend",
     "Record",
@@ -16,4 +20,8 @@ __all__ = [
     "SaveReport",
     "Snapshot",
     "Store",
+    "inspect_files",
+    "restore_archive",
+    "write_archive",
+    "write_directory",
 ]

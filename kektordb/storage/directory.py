@@ -25,12 +25,14 @@ from .codec import (
     encode_manifest,
 )
 
-__all__ = ["Directory", "log_name", "naming_errors", "snapshot_name"]
+__all__ = ["NUMBERED", "Directory", "log_name", "naming_errors", "snapshot_name"]
 
 LOCK = "LOCK"
 MANIFEST = "MANIFEST"
 TEMPORARY = "tmp-"
-_NUMBERED = re.compile(r"(snapshot|log)-(\d{6,18})\.(kdb|aof)")
+# The whole content of a manifest while a restore, repair or load fills the directory.
+UNFINISHED = b"unfinished: a restore, repair or load is filling this directory, or was cut short and can be run again\n"
+NUMBERED = re.compile(r"(snapshot|log)-(\d{6,18})\.(kdb|aof)")
 # Names that file systems and desktops leave in a directory that is empty for its owner.
 _HARMLESS = ("lost+found", "desktop.ini")
 
@@ -100,6 +102,45 @@ class Directory:
                 self.unlock()
                 raise
 
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[None]:
+        """Hold the lock of a directory, created when missing, in which there is no database yet, nor anything else.
+
+        What an earlier attempt that was cut short left in it goes. Raises DatabaseLocked, StorageError, OSError.
+        """
+        if not self.backend.exists(self.path):
+            self.backend.mkdir(self.path)
+            self.backend.sync_dir(os.path.dirname(self.path))
+        self._require_empty()
+        self._lock = self.backend.lock(self.join(LOCK))
+        try:
+            self._require_empty()  # again: now nobody else makes one
+            for name in self.backend.listdir(self.path):
+                if name.startswith(TEMPORARY) or NUMBERED.fullmatch(name):
+                    self.backend.unlink(self.join(name))
+            yield
+        finally:
+            self.unlock()
+
+    def publish_unfinished(self) -> None:
+        """Publish a manifest with which nothing opens. Raises StorageError, OSError."""
+        temporary = TEMPORARY + MANIFEST
+        self._write_temporary(temporary, UNFINISHED)
+        self.backend.replace(self.join(temporary), self.join(MANIFEST))
+        self.backend.sync_dir(self.path)
+
+    def discard_manifest(self) -> None:
+        """Remove the manifest of a database that was not finished."""
+        self.discard(TEMPORARY + MANIFEST)
+        self.discard(MANIFEST)
+
+    def require_manifest(self) -> None:
+        """Raise CorruptSnapshot when only the manifest is missing, StorageError when there is no database."""
+        self._require_directory()
+        if not self.backend.exists(self.join(MANIFEST)):
+            self._require_unused()
+            raise StorageError(f"{self.path}: there is no database")
+
     def unlock(self) -> None:
         """Release the lock; a second call does nothing."""
         lock, self._lock = self._lock, None
@@ -113,7 +154,7 @@ class Directory:
     def is_ours(self, path: str) -> bool:
         """Tell whether a path lies in the directory and has a name that we give to files."""
         folder, name = os.path.split(path)
-        is_name = name in (MANIFEST, LOCK) or name.startswith(TEMPORARY) or _NUMBERED.fullmatch(name) is not None
+        is_name = name in (MANIFEST, LOCK) or name.startswith(TEMPORARY) or NUMBERED.fullmatch(name) is not None
         return is_name and os.path.realpath(folder) == os.path.realpath(self.path)
 
     def open_file(self, name: str, mode: Mode) -> File:
@@ -173,7 +214,7 @@ class Directory:
         named.update(log_name(log.number) for log in manifest.logs)
         with contextlib.suppress(OSError):
             for name in self.backend.listdir(self.path):
-                ours = _NUMBERED.fullmatch(name) or (temporary and name.startswith(TEMPORARY))
+                ours = NUMBERED.fullmatch(name) or (temporary and name.startswith(TEMPORARY))
                 if ours and name not in named:
                     self.discard(name)
 
@@ -202,7 +243,27 @@ class Directory:
                 data = file.pread(min(file.size(), MAX_MANIFEST_BYTES), 0)
             finally:
                 file.close()
+        if data == UNFINISHED:
+            raise StorageError(f"{self.path} is {data.decode().strip()}")
         return decode_manifest(data, path)
+
+    def _require_empty(self) -> None:
+        """Refuse a directory that holds anything but what an attempt to fill it left behind."""
+        if not self.backend.is_dir(self.path):
+            raise StorageError(f"{self.path} is a file, expected a new or empty directory")
+        names = self.backend.listdir(self.path)
+        is_unfinished = MANIFEST in names and self._is_unfinished()
+        for name in sorted(names):
+            ours = name.startswith(TEMPORARY) or name == MANIFEST or NUMBERED.fullmatch(name) is not None
+            if name not in (LOCK, TEMPORARY + MANIFEST, *_HARMLESS) and not (is_unfinished and ours):
+                raise StorageError(f"{self.path} is not empty, it holds {name!r}; expected a new or empty directory")
+
+    def _is_unfinished(self) -> bool:
+        file = self.backend.open(self.join(MANIFEST), "read")
+        try:
+            return file.pread(len(UNFINISHED) + 1, 0) == UNFINISHED
+        finally:
+            file.close()
 
     def _require_directory(self) -> None:
         if not self.backend.exists(self.path):
@@ -218,7 +279,7 @@ class Directory:
         for name in sorted(self.backend.listdir(self.path)):
             if name in (LOCK, first, *_HARMLESS) or name.startswith((".", TEMPORARY)):
                 continue
-            if _NUMBERED.fullmatch(name):
+            if NUMBERED.fullmatch(name):
                 raise CorruptSnapshot(
                     "the manifest is missing, but other files of a database are there", self.join(MANIFEST)
                 )

@@ -12,7 +12,7 @@ from .directory import Directory, naming_errors, snapshot_name
 from .recovery import Replay
 from .snapshot import Snapshot, SnapshotFiles, open_snapshot, verify_file
 
-__all__ = ["Opened", "open_files", "open_newest", "verify_files"]
+__all__ = ["Opened", "backup_file", "open_files", "open_newest", "snapshot_files", "verify_files"]
 
 # A reader may come between the publications of a busy writer; this often in a row it is something else.
 READ_ONLY_TRIES = 10
@@ -33,7 +33,7 @@ def open_files(path: str, backend: Backend, *, read_only: bool, recover: bool) -
     """
     if read_only and backend.exists(path) and not backend.is_dir(path):
         with naming_errors(f"cannot open {path}"):
-            return Opened(None, open_snapshot(_backup_file(path, backend), 0, None, None), None)
+            return Opened(None, open_snapshot(backup_file(path, backend), 0, None, None), None)
     directory = Directory(path, backend, read_only)
     directory.open()
     tries = READ_ONLY_TRIES if read_only else 1
@@ -53,7 +53,7 @@ def open_files(path: str, backend: Backend, *, read_only: bool, recover: bool) -
 
 def open_newest(directory: Directory, number: int, check: int) -> Snapshot:
     """Open the snapshot of this number, whose table has this check. Raises CorruptSnapshot, StorageError."""
-    files = _snapshot_files(directory)
+    files = snapshot_files(directory)
     try:
         with naming_errors(f"cannot open {files.path_of(number)}"):
             return open_snapshot(files, number, directory.manifest.uuid, check)
@@ -65,10 +65,10 @@ def open_newest(directory: Directory, number: int, check: int) -> Snapshot:
 def verify_files(path: str, backend: Backend, directory: Directory | None) -> Iterator[tuple[str, CorruptData | None]]:
     """Read every byte of the snapshot files, or of a backup; yield each path with what is wrong with it."""
     if directory is None:
-        files, numbers, uuid = _backup_file(path, backend), [0], None
+        files, numbers, uuid = backup_file(path, backend), [0], None
     else:
         manifest = directory.manifest
-        files, numbers, uuid = _snapshot_files(directory), [file.number for file in manifest.files], manifest.uuid
+        files, numbers, uuid = snapshot_files(directory), [file.number for file in manifest.files], manifest.uuid
     try:
         for number in numbers:
             found: CorruptData | None = None
@@ -105,12 +105,14 @@ def _has_moved(directory: Directory) -> bool:
     return directory.manifest != old
 
 
-def _snapshot_files(directory: Directory) -> SnapshotFiles:
+def snapshot_files(directory: Directory) -> SnapshotFiles:
+    """Return the snapshot files of a directory, by number."""
     return SnapshotFiles(
         lambda number: directory.join(snapshot_name(number)),
         lambda number: directory.open_file(snapshot_name(number), "read"),
     )
 
 
-def _backup_file(path: str, backend: Backend) -> SnapshotFiles:
+def backup_file(path: str, backend: Backend) -> SnapshotFiles:
+    """Return a backup, whatever number it is asked for by."""
     return SnapshotFiles(lambda _: path, lambda _: backend.open(path, "read"))

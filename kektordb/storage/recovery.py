@@ -113,6 +113,21 @@ class Replay:
                     self._settle(name, reader)
         self.close()
 
+    def inspect(self) -> Iterator[tuple[LogName, LogReader | None, int, CorruptLog | None]]:
+        """Walk every log, whatever is wrong with it; yield its name, reader, number of records and damage.
+
+        Nothing is changed; `close` is all that may follow. Raises StorageError.
+        """
+        with naming_errors(f"cannot read the log in {self._directory.path}"):
+            previous_end = None
+            for i, name in enumerate(self._names):
+                damage, reader, n = self._header_damage(i, previous_end), self._reader(i), 0
+                if reader is not None:
+                    n = sum(1 for _ in reader.records())
+                    damage = damage or self._damage(i, reader)
+                previous_end = None if reader is None else reader.size
+                yield name, reader, n, damage
+
     def close(self) -> None:
         """Close the files that are only read."""
         for file in self._files:

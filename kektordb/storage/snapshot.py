@@ -34,6 +34,7 @@ __all__ = [
     "Snapshot",
     "SnapshotFiles",
     "compress",
+    "open_alone",
     "open_snapshot",
     "padded",
     "verify_file",
@@ -168,6 +169,11 @@ class Snapshot:
             raise CorruptSnapshot("a block is damaged", self._files.path_of(block.file), block.offset)
         return view
 
+    @property
+    def n_files(self) -> int:
+        """How many files it lies in."""
+        return len(self._ends)
+
     def n_file_bytes(self, number: int) -> int:
         """Return the size of one of the files."""
         return self._ends[number][1]
@@ -238,14 +244,23 @@ def open_snapshot(files: SnapshotFiles, number: int, uuid: bytes | None, check: 
     return Snapshot(footer.number, table, files, ends)
 
 
-def verify_file(files: SnapshotFiles, number: int, uuid: bytes | None) -> None:
-    """Check every byte of one snapshot file, also of blocks that nothing refers to any more. Raises CorruptSnapshot."""
+def open_alone(files: SnapshotFiles, number: int, uuid: bytes | None) -> tuple[Snapshot, Footer]:
+    """Open a snapshot for the sake of the blocks in its own file: those that it refers to are not looked at.
+
+    Raises CorruptSnapshot.
+    """
     footer, n_bytes = _read_ends(files, number, uuid)
     path = files.path_of(number)
     table = decode_table(files.get(number).pread(footer.table_bytes, footer.table_offset), footer, path)
     ends = {old.number: (old.n_bytes, old.n_bytes) for old in table.files}
+    return Snapshot(footer.number, table, files, {**ends, footer.number: (footer.table_offset, n_bytes)}), footer
+
+
+def verify_file(files: SnapshotFiles, number: int, uuid: bytes | None) -> None:
+    """Check every byte of one snapshot file, also of blocks that nothing refers to any more. Raises CorruptSnapshot."""
+    path = files.path_of(number)
+    snapshot, footer = open_alone(files, number, uuid)
     number = footer.number
-    snapshot = Snapshot(number, table, files, {**ends, number: (footer.table_offset, n_bytes)})
     blocks = [block for name in snapshot.sections() for block in snapshot.blocks(name) if block.file == number]
     buffer = memoryview(bytearray(max(map(padded, blocks), default=0)))
     at = FILE_HEADER_BYTES

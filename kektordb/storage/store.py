@@ -24,6 +24,7 @@ from ..errors import (
     StorageFailed,
 )
 from ..types import Section
+from .archive import write_archive
 from .backend import Backend, Buffer, OsBackend
 from .codec import FILE_HEADER_BYTES, FileHeader, LogName, Manifest
 from .directory import TEMPORARY, Directory, log_name, naming_errors, snapshot_name
@@ -134,6 +135,17 @@ class Store:
         if self._log is not None:
             return self._log.end + sum(self._old_logs.values())
         return 0 if self._replay is None else sum(self._replay.sizes.values())
+
+    @property
+    def log_end(self) -> tuple[int, int] | None:
+        """Number of the log that takes records, and where its last whole one ends; None when reading only."""
+        log = self._log
+        return None if log is None else (log.number, log.end)
+
+    @property
+    def backend(self) -> Backend:
+        """What all files go through."""
+        return self._backend
 
     @property
     def snapshot_bytes(self) -> int:
@@ -314,16 +326,22 @@ class Store:
         `seq` is the last record that the sections hold; the last one of all when not given. Works on a database that is
         read-only after a failure. Raises StorageFull, StorageError; then the target is as it was.
         """
-        self._require_open()
         started_at = self._clock()
         target = os.path.abspath(os.fsdecode(target_path))
+        header = self.backup_header(target, self.last_seq if seq is None else seq)
+        written = write_archive(target, header, meta, sections, progress, self._backend)
+        return written.report(self._clock() - started_at)
+
+    def backup_header(self, target: str, seq: int) -> FileHeader:
+        """Return how a backup begins whose sections hold all records up to `seq`.
+
+        Raises StorageError when the target is a file of the database.
+        """
+        self._require_open()
         if self._directory is not None and self._directory.is_ours(target):
             raise StorageError(f"{target} is a file of the database itself")
-        temporary = os.path.join(os.path.dirname(target), TEMPORARY + os.path.basename(target))
         uuid = os.urandom(16) if self._directory is None else self._directory.manifest.uuid
-        header = FileHeader(uuid, max(1, self.generation), 0, self.last_seq if seq is None else seq)
-        written = write_file(self._backend, temporary, target, header, meta, sections, None, progress)
-        return written.report(self._clock() - started_at)
+        return FileHeader(uuid, max(1, self.generation), 0, seq)
 
     def verify(self) -> Iterator[tuple[str, CorruptData | None]]:
         """Read every byte of the snapshot files and yield each file's path with what is wrong with it.

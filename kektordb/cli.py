@@ -1,0 +1,62 @@
+"""What does ``kektordb`` on a command line do? It finds the command, runs it, and shows its answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import ArgumentParser
+from collections.abc import Sequence
+from typing import NoReturn
+
+from kektordb import __version__
+from kektordb.commands import copies, info, safety
+from kektordb.commands.answer import FAILED, USAGE
+from kektordb.errors import KektorError
+
+__all__ = ["main"]
+
+FAMILIES = (info, safety, copies)
+INTERRUPTED = 130  # as shells have it for Ctrl-C
+
+
+class _Parser(ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Leave with a status that no command has: argparse's own would mean damage."""
+        self.print_usage(sys.stderr)
+        self.exit(USAGE, f"{self.prog}: {message}\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; return the exit status. `arguments` are those of the process unless they are given."""
+    parsed = _parser().parse_args(arguments)
+    try:
+        answer = parsed.run(parsed)
+        print(json.dumps(answer.data, ensure_ascii=False) if parsed.json else answer.text, flush=True)
+    except KektorError as error:
+        if parsed.json:
+            print(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}, ensure_ascii=False))
+        print(f"kektordb: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("kektordb: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads on; Python would complain once more when it flushes at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return int(answer.status)
+
+
+def _parser() -> ArgumentParser:
+    parser = _Parser(
+        prog="kektordb",
+        description="An embedded vector database: look after its files.",
+        epilog="Exit status: 0 done or sound, 1 torn tail, 2 damage, 3 failed, 64 wrong usage.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"kektordb {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, parser_class=_Parser)
+    for family in FAMILIES:
+        family.add(commands)
+    return parser
