@@ -11,16 +11,46 @@ import errno
 import itertools
 import os
 import random
+import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from kektordb.errors import DatabaseLocked
+from kektordb.storage import backend as storage_backend
 from kektordb.storage.backend import Buffer, Mode
 
 CHANGES = frozenset({"create", "writev", "sync", "truncate", "replace", "unlink", "sync_dir", "mkdir"})
+STORAGE = str(Path(storage_backend.__file__).parent)
 
-__all__ = ["Fault", "MemoryBackend", "crash_states"]
+__all__ = ["Fault", "MemoryBackend", "Site", "crash_states"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where in the storage a sync was asked for.
+
+    Attributes
+    ----------
+    line : str
+        ``module.py:line`` of the call to the backend.
+    callers : tuple of str
+        Functions of the storage on the way there, the innermost first.
+    """
+
+    line: str
+    callers: tuple[str, ...]
+
+
+def _site() -> Site:
+    frame = sys._getframe(2)
+    line = f"{os.path.basename(frame.f_code.co_filename)}:{frame.f_lineno}"
+    callers = []
+    while frame is not None and frame.f_code.co_filename.startswith(STORAGE):
+        callers.append(frame.f_code.co_qualname)
+        frame = frame.f_back  # type: ignore[assignment]
+    return Site(line, tuple(callers))
 
 
 @dataclass
@@ -146,7 +176,7 @@ class MemoryBackend:
 
     def sync_dir(self, path: str) -> None:
         self.strike("sync_dir", path)
-        self.history.append(("sync_dir", path))
+        self.history.append(("sync_dir", path, _site()))
 
     def listdir(self, path: str) -> list[str]:
         return [os.path.basename(name) for name in self.files if os.path.dirname(name) == path]
@@ -220,7 +250,7 @@ class _MemoryFile:
                 self._backend.history.append(("drop", self._node))
             raise OSError(fault.code if fault.code > 0 else errno.EIO, "sync failed", self._path)
         self._node.synced = bytes(self._node.data)
-        self._backend.history.append(("sync", self._node))
+        self._backend.history.append(("sync", self._node, _site()))
 
     def truncate(self, size: int) -> None:
         assert self._mode != "read"
@@ -248,16 +278,20 @@ class _MemoryLock:
         self._backend.locked.discard(self._path)
 
 
+DIRECTORY = -1  # among names: instead of a file's serial number
+
+
 class _Disk:
     """A history played up to some point: what is durable, and what is under way."""
 
     def __init__(self, start: MemoryBackend | None) -> None:
-        self.directories = {"/"} if start is None else set(start.directories)
-        self.names: dict[str, int] = {}
+        directories = {"/"} if start is None else start.directories
+        self.names: dict[str, int] = dict.fromkeys(directories, DIRECTORY)
         self.content: dict[int, bytes] = {}
         self.pending_names: list[tuple[Any, ...]] = []
         self.pending_content: dict[int, list[tuple[Any, ...]]] = {}
         self.marks: list[Any] = []
+        self.content[DIRECTORY] = b""
         for path, node in start.files.items() if start is not None else ():
             self.names[path] = node.serial
             self.content[node.serial] = bytes(node.data)
@@ -266,9 +300,7 @@ class _Disk:
         what = step[0]
         if what == "mark":
             self.marks.append(step[1])
-        elif what == "mkdir":
-            self.directories.add(step[1])
-        elif what in ("create", "replace", "unlink"):
+        elif what in ("mkdir", "create", "replace", "unlink"):
             self.pending_names.append((what, *(x.serial if isinstance(x, _Node) else x for x in step[1:])))
         elif what == "sync_dir":
             ours = [change for change in self.pending_names if os.path.dirname(change[1]) == step[1]]
@@ -300,7 +332,7 @@ def crash_states(
     After each step comes first the disk on which everything arrived (the process was killed, the machine lives), with
     the story "killed". Then come up to `per_step` disks after a power cut: of the names not yet synced some changes
     were done and some not; of the bytes not yet synced each file has lost all, a part behind some byte, has zeros in
-    their place, or has late writes without early ones.
+    their place, or has late writes without early ones; or each file has something else of these.
 
     Parameters
     ----------
@@ -333,19 +365,25 @@ def crash_states(
 def _losses(
     disk: _Disk, random_: random.Random, per_step: int
 ) -> Iterator[tuple[str, dict[str, int], dict[int, bytes]]]:
-    subsets = list(itertools.product((False, True), repeat=min(len(disk.pending_names), 6)))
-    kinds = ["lost", "kept", "cut", "cut", "zeroed", "zeroed", "reordered"]
+    n = len(disk.pending_names)
+    if n <= 6:
+        subsets = list(itertools.product((False, True), repeat=n))
+    else:
+        subsets = [(False,) * n, (True,) * n]
+        subsets += [tuple(random_.random() < 0.5 for _ in range(n)) for _ in range(62)]
+    kinds = ["lost", "kept", "cut", "cut", "zeroed", "zeroed", "reordered", "mixed"]
     cases = list(itertools.product(subsets, kinds))
     random_.shuffle(cases)
     for done, kind in cases[:per_step]:
         names = dict(disk.names)
-        for change, is_done in itertools.zip_longest(disk.pending_names, done, fillvalue=False):
+        for change, is_done in zip(disk.pending_names, done, strict=True):
             if is_done:
                 _rename(names, change)
         content = {}
         for node in names.values():
             old, full = disk.content.get(node, b""), disk.full(node)
-            content[node] = _damaged(old, full, disk.pending_content.get(node, []), kind, random_)
+            each = random_.choice(kinds[:-1]) if kind == "mixed" else kind
+            content[node] = _damaged(old, full, disk.pending_content.get(node, []), each, random_)
         yield f"names {[int(d) for d in done]}, bytes {kind}", names, content
 
 
@@ -381,7 +419,9 @@ def _content(data: bytes, pending: list[tuple[Any, ...]]) -> bytes:
 
 def _rename(names: dict[str, int], change: tuple[Any, ...]) -> None:
     what, path = change[0], change[1]
-    if what == "create":
+    if what == "mkdir":
+        names[path] = DIRECTORY
+    elif what == "create":
         names[path] = change[2]
     elif what == "unlink":
         names.pop(path, None)
@@ -391,9 +431,11 @@ def _rename(names: dict[str, int], change: tuple[Any, ...]) -> None:
 
 def _made(disk: _Disk, names: dict[str, int], content: dict[int, bytes], story: str) -> MemoryBackend:
     made = MemoryBackend()
-    made.directories = set(disk.directories)
+    made.directories = {path for path, node in names.items() if node == DIRECTORY}
     for path, node in names.items():
-        made.files[path] = _Node(data=bytearray(content[node]), synced=content[node])
+        # A name of a directory that never reached the disk did not either.
+        if node != DIRECTORY and os.path.dirname(path) in made.directories:
+            made.files[path] = _Node(data=bytearray(content[node]), synced=content[node])
     made.marks = tuple(disk.marks)
     made.story = story
     return made

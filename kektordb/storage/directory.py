@@ -25,7 +25,7 @@ from .codec import (
     encode_manifest,
 )
 
-__all__ = ["NUMBERED", "Directory", "log_name", "naming_errors", "snapshot_name"]
+__all__ = ["NUMBERED", "Directory", "log_name", "naming_errors", "snapshot_name", "torn_name"]
 
 LOCK = "LOCK"
 MANIFEST = "MANIFEST"
@@ -40,6 +40,11 @@ _HARMLESS = ("lost+found", "desktop.ini")
 def log_name(number: int) -> str:
     """Return the name of a log."""
     return f"log-{number:06d}.aof"
+
+
+def torn_name(number: int) -> str:
+    """Return the name under which the end of a log is kept that was cut off."""
+    return f"log-{number:06d}.torn"
 
 
 def snapshot_name(number: int) -> str:

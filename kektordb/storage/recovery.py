@@ -20,7 +20,7 @@ import msgspec
 from ..errors import CorruptLog, StorageError
 from .backend import File, write_all
 from .codec import FILE_HEADER_BYTES, LogName, decode_log_header
-from .directory import Directory, log_name, naming_errors
+from .directory import Directory, log_name, naming_errors, torn_name
 from .log import Log, LogReader, Onward, Record, look_onward
 
 __all__ = ["RecoveryReport", "Replay"]
@@ -221,10 +221,10 @@ class Replay:
         self.log = Log(file, path, name.number, uuid, reader.good_end, reader.good_seq, reader.chain, reader.digest)
 
     def _set_aside(self, name: LogName, file: File, start: int) -> None:
-        """Keep the tail for a human eye; going on without it is better than not opening on a full disk."""
-        torn_name = f"log-{name.number:06d}.torn"
+        """Keep what will go for a human eye; going on without it is better than not opening on a full disk."""
+        kept = torn_name(name.number)
         try:
-            target = self._directory.open_file(torn_name, "create")
+            target = self._directory.open_file(kept, "create")
             try:
                 while data := file.pread(COPY_BYTES, start):
                     write_all(target, data)
@@ -232,11 +232,12 @@ class Replay:
                 target.sync()
             finally:
                 target.close()
+            self._directory.backend.sync_dir(self._directory.path)
         except OSError as error:
-            self._directory.discard(torn_name)
-            _logger.warning("%s could not be written (%s)", self._directory.join(torn_name), error)
+            self._directory.discard(kept)
+            _logger.warning("%s could not be written (%s)", self._directory.join(kept), error)
             return
-        self.report = msgspec.structs.replace(self.report, torn_path=self._directory.join(torn_name))
+        self.report = msgspec.structs.replace(self.report, torn_path=self.report.torn_path or self._directory.join(kept))
 
     def _go_on_behind_damage(self, i: int, damage: CorruptLog) -> None:
         self.report = msgspec.structs.replace(self.report, damage=str(damage))
@@ -257,6 +258,9 @@ class Replay:
         for record in reader.records() if reader is not None else ():
             log.append(record.type, (record.payload,))
         log.sync()
+        for old, bad in zip(self._names[i:], self._files[i:], strict=True):
+            if bad is not None:
+                self._set_aside(old, bad, 0)  # before the publication: the next open removes what is not named
         logs = (*self._names[:i], LogName(number, name.seq, name.digest))
         directory.publish(msgspec.structs.replace(manifest, generation=number, logs=logs, close=None))
         self._retire(i)
@@ -272,7 +276,10 @@ class Replay:
     def _retire(self, i: int) -> None:
         for name in self._names[i:]:
             source = self._directory.join(log_name(name.number))
-            target = self._directory.join(f"log-{name.number:06d}.torn")
+            target = self._directory.join(torn_name(name.number))
             with contextlib.suppress(OSError):
+                if self._directory.backend.exists(target):
+                    self._directory.backend.unlink(source)
+                    continue
                 self._directory.backend.replace(source, target)
                 self.report = msgspec.structs.replace(self.report, torn_path=self.report.torn_path or target)
