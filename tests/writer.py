@@ -1,9 +1,15 @@
-"""A program that writes for ever and says what was acknowledged, to be killed by a test; and what it writes."""
+"""A program whose children write for ever and say what was acknowledged, to be killed by a test; and what they write.
+
+The program itself opens nothing: it imports once, and then forks a child for each line that it reads.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +17,9 @@ import numpy.typing as npt
 import kektordb
 from kektordb.compress import compress
 from kektordb.tasks import Control
+from kektordb.vacuum import vacuum
+
+N_IMPORTED = 100
 
 
 def vec(n: int, dim: int = 4) -> npt.NDArray[np.float32]:
@@ -18,45 +27,94 @@ def vec(n: int, dim: int = 4) -> npt.NDArray[np.float32]:
     return np.random.default_rng(n).standard_normal(dim).astype(np.float32)
 
 
+def _single(db: kektordb.Database, n: int) -> None:
+    db["a"].add(f"s{n}", vec(n), {"n": n})
+
+
+def _import(db: kektordb.Database, n: int) -> None:
+    vectors = np.random.default_rng(n).standard_normal((N_IMPORTED, 4)).astype(np.float32)
+    db["a"].add_batch([f"m{n}-{j}" for j in range(N_IMPORTED)], vectors, [{"m": n}] * N_IMPORTED)
+
+
+def _group(db: kektordb.Database, n: int) -> None:
+    with db.batch():
+        db["a"].add(f"g{n}", vec(n))
+        db.kv["last"] = str(n).encode()
+        db["a"].update_metadata(f"s{n - 6}", {"g": n})
+
+
+def _close(db: kektordb.Database, n: int) -> None:
+    db.close()
+
+
+Action = Callable[[kektordb.Database, int], Any]
+
+# Done in turn; each can be told from its number. What a name begins with is what the rounds of the campaign count.
+ACTIONS: list[tuple[str, Action]] = [
+    ("add", _single),
+    ("add", _single),
+    ("batch", lambda db, n: db["a"].add_batch([f"b{n}-{j}" for j in range(3)], [vec(n + j) for j in range(3)])),
+    ("delete", lambda db, n: db["a"].delete(f"s{n - 2}")),
+    ("upsert", lambda db, n: db["a"].upsert(f"s{n - 3}", vec(n), {"n": n})),
+    ("save", lambda db, n: db.save()),
+    ("key", lambda db, n: db.kv.__setitem__(f"k{n}", str(n).encode())),
+    ("group", _group),
+    ("import", _import),
+    ("compress", lambda db, n: compress(db, "a", ("int8", "float16", "float32")[n // len(ACTIONS) % 3], Control())),
+    ("rewrite", lambda db, n: db.rewrite_aof()),
+    ("delete by filter", lambda db, n: db["a"].delete(filter=f"m = {n - 3}")),
+    ("vacuum", lambda db, n: vacuum(db, "a", Control())),
+    ("close", _close),
+]
+# Those that leave the contents as they are: a model need not do them.
+SILENT = {"save", "rewrite", "vacuum", "close"}
+
+
+def name_of(n: int) -> str:
+    """Return what the n-th step does."""
+    return ACTIONS[n % len(ACTIONS)][0]
+
+
 def step(db: kektordb.Database, n: int) -> None:
     """Do the n-th thing of a life that can be told from its number."""
-    a = db["a"]
-    match n % 10:
-        case 4:
-            a.add_batch([f"b{n}-{j}" for j in range(3)], [vec(n + j) for j in range(3)])
-        case 5:
-            a.delete(f"s{n - 5}")
-        case 6:
-            a.upsert(f"s{n - 5}", vec(n), {"n": n})
-        case 7:
-            db.kv[f"k{n}"] = str(n).encode()
-        case 8:
-            with db.batch():
-                a.add(f"g{n}", vec(n))
-                db.kv["last"] = str(n).encode()
-                a.update_metadata(f"s{n - 6}", {"m": n})
-        case 9:
-            db.save()
-        case 3:
-            compress(db, "a", ("int8", "float16", "float32")[n // 10 % 3], Control())
-        case _:
-            a.add(f"s{n}", vec(n), {"n": n})
+    ACTIONS[n % len(ACTIONS)][1](db, n)
 
 
 def prepare(db: kektordb.Database) -> None:
+    """Make the index, once."""
     if "a" not in db:
         db.create_index("a", metric="euclidean", m=4, ef_construction=20)
 
 
 def child(path: str, sync: str, start: int) -> None:
     """Write for ever, and say the number of each step that was acknowledged."""
+    os.write(1, b"opening\n")
     db = kektordb.open(path, sync=sync, autosave="", n_threads=1)
     prepare(db)
     os.write(1, b"ready\n")
     for n in range(start, 1_000_000):
         step(db, n)
         os.write(1, b"%d\n" % n)
+        if db.closed:
+            db = kektordb.open(path, sync=sync, autosave="", n_threads=1)
+
+
+def main() -> None:
+    """Fork a writer for each line; say its process, and when it is dead."""
+    import blosc2  # noqa: F401  (once, and not at the first save of each child)
+
+    for line in sys.stdin:
+        path, sync, start = json.loads(line)
+        process = os.fork()
+        if not process:
+            try:
+                child(path, sync, start)
+            finally:
+                os._exit(1)
+        os.write(1, b"process %d\n" % process)
+        os.waitpid(process, 0)
+        os.write(1, b"dead\n")
 
 
 if __name__ == "__main__":
-    child(sys.argv[1], sys.argv[2], int(sys.argv[3]))
+    main()

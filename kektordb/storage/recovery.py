@@ -237,7 +237,8 @@ class Replay:
             self._directory.discard(kept)
             _logger.warning("%s could not be written (%s)", self._directory.join(kept), error)
             return
-        self.report = msgspec.structs.replace(self.report, torn_path=self.report.torn_path or self._directory.join(kept))
+        first = self.report.torn_path or self._directory.join(kept)
+        self.report = msgspec.structs.replace(self.report, torn_path=first)
 
     def _go_on_behind_damage(self, i: int, damage: CorruptLog) -> None:
         self.report = msgspec.structs.replace(self.report, damage=str(damage))
