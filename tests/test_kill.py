@@ -54,7 +54,7 @@ class Writers:
         assert self._server.stdin is not None
         self._server.stdin.write(json.dumps([str(path), sync, start]).encode() + b"\n")
         self._server.stdin.flush()
-        process, last, spare = 0, start - 1, rng.randrange(2 * len(ACTIONS))
+        process, last, spare, is_opening = 0, start - 1, rng.randrange(2 * len(ACTIONS)), False
         began_at = time.monotonic()
         while not process or not self._is_due(target, last, start + spare):
             word, _, rest = (self._line() or "").partition(" ")
@@ -68,10 +68,12 @@ class Writers:
                 self._took["open"] = now - began_at
             else:
                 assert word == "opening", f"the writer ended by itself after step {last}"
+                is_opening = True
             began_at = now
-            if target == "open" and word == "opening":
+            if target == "open" and is_opening and process:
                 break
         self._line(rng.uniform(0, 1.2) * self._took.get(target, 0.002))
+        assert process > 0
         os.kill(process, signal.SIGKILL)
         while (word := self._line() or "") != "dead":
             last = int(word) if word.isdigit() else last
