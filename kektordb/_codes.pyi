@@ -11,6 +11,7 @@ from kektordb._vectors import Vectors
 
 TRAIN_FROM: int
 
+def sample_of(vectors: Vectors, n: int, step: int | None = None) -> npt.NDArray[np.float32]: ...
 def choose_scale(
     vectors: Vectors, n: int, rows: npt.NDArray[np.float32] | None = None, is_final: bool = False
 ) -> Scale: ...

@@ -18,6 +18,18 @@ cdef enum:
     FEW = 256                   # rows that are encoded sooner than another thread would give the GIL back
 
 
+def _step(Py_ssize_t dim, Py_ssize_t n):
+    return max(1, n // max(TRAIN_FROM, SAMPLE // dim))
+
+
+def sample_of(Vectors vectors, Py_ssize_t n, step=None):
+    """Return every `step`-th of `n` rows, float32 (m, dim), copied; by default as many as a scale is chosen by.
+
+    None of the rows may move meanwhile: a millisecond or two.
+    """
+    return vectors.get(np.arange(0, n, _step(vectors.dim, n) if step is None else step, dtype=np.uint32))
+
+
 def choose_scale(Vectors vectors, Py_ssize_t n, rows=None, bint is_final=False):
     """Choose a scale for `n` stored rows; `rows`, which are about to be stored, help to choose.
 
@@ -35,9 +47,8 @@ def choose_scale(Vectors vectors, Py_ssize_t n, rows=None, bint is_final=False):
     Scale
     """
     n_more = 0 if rows is None else len(rows)
-    wanted = max(TRAIN_FROM, SAMPLE // vectors.dim)
-    step = max(1, (n + n_more) // wanted)
-    samples = [vectors.get(np.arange(0, n, step, dtype=np.uint32))] if n else []
+    step = _step(vectors.dim, n + n_more)
+    samples = [sample_of(vectors, n, step)] if n else []
     if n_more:
         samples.append(rows[::step])
     sample = samples[0] if len(samples) == 1 else np.concatenate(samples)

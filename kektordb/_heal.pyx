@@ -390,13 +390,15 @@ cdef class Move:
         f.point()
 
     def copy(self, const uint32_t[::1] slots):
-        """Copy the rows of living slots, ascending and behind those copied before, and return the first new slot."""
+        """Copy the rows of living slots, ascending and behind those copied before, and return the first new slot.
+
+        There is memory for them since `reserve`.
+        """
         cdef Graph f = self.fresh
         cdef Graph o = self.old
         cdef Py_ssize_t i, n = slots.shape[0], first = f.core.n, level
         cdef Vectors rows = self.source_rows
         cdef Py_ssize_t row_bytes = rows.stride * rows.item_bytes
-        self.reserve(slots)
         with nogil:
             for i in range(n):
                 memcpy(f.vectors.rows + (first + i) * row_bytes, rows.rows + slots[i] * row_bytes, row_bytes)
@@ -472,9 +474,10 @@ cdef class Move:
         cdef uint64_t top = self.old.core.top
         if top != EMPTY and <slot_t>top < <slot_t>self.n_old and self.where[<slot_t>top] != NO_SLOT:
             best = self.where[<slot_t>top]
-        for i in range(f.core.n):
-            if best < 0 or f.core.levels[i] > f.core.levels[best]:
-                best = i
+        with nogil:
+            for i in range(f.core.n):
+                if best < 0 or f.core.levels[i] > f.core.levels[best]:
+                    best = i
         f.core.top = EMPTY if best < 0 else <uint64_t>f.core.levels[best] << 32 | <uint64_t>best
 
     def link_back(self, Py_ssize_t first, Py_ssize_t n, int n_threads):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from kektordb._codes import choose_scale
+from kektordb._codes import sample_of
+from kektordb._scale import Scale
 from kektordb.collection import Collection
+from kektordb.copying import SLICE_S, Pace
 from kektordb.errors import IndexNotFound
 from kektordb.operations import Convert, Operation
 from kektordb.precision import Conversion, needs_scale, operation_of
@@ -16,9 +18,6 @@ if TYPE_CHECKING:
     from kektordb.tasks import Control
 
 __all__ = ["compress"]
-
-# Components that are converted between two looks at whether to go on: a millisecond, while which no row may be added.
-SLICE = 1 << 19
 
 
 def compress(database: Database, name: str, precision: str, control: Control) -> dict[str, Any]:
@@ -68,18 +67,18 @@ def _converted(collection: Collection, precision: str, control: Control) -> tupl
         return None, Convert(0, precision)
     with collection.lock.read:
         n, vectors = len(graph), graph.vectors
-        scale = None
-        if n and needs_scale(vectors.metric, precision):
-            scale = choose_scale(vectors, n, is_final=True)
+        sample = sample_of(vectors, n) if n and needs_scale(vectors.metric, precision) else None
+    scale = None if sample is None else Scale.train(vectors.metric, sample, n, True, vectors.scale)
     conversion = Conversion(graph, precision, scale)
-    step = max(1, SLICE // vectors.dim)
-    while conversion.done < n and not conversion.is_stale:
-        control.check()
-        with collection.lock.read:
-            n = len(graph)
-            if not conversion.is_stale:
-                conversion.advance(min(conversion.done + step, n))
-        control.report(conversion.done, n)
+    while conversion.done < len(graph) and not conversion.is_stale:
+        first, n = conversion.done, len(graph)
+        for _, stop in Pace(SLICE_S).slices(n - first):
+            control.check()
+            with collection.lock.read:
+                if conversion.is_stale:
+                    break
+                conversion.advance(first + stop)
+            control.report(first + stop, n)
     conversion.encode()
     return conversion, operation_of(0, precision, scale)
 

@@ -14,15 +14,14 @@ from kektordb._heal import Move, connect
 from kektordb._vectors import Vectors
 from kektordb.collection import Collection
 from kektordb.operations import Operation
-from kektordb.query.cache import MatchCache
 from kektordb.reserving import Reservations
 
-__all__ = ["Copy", "Pace"]
+__all__ = ["Copy", "Pace", "spare_threads"]
 
 # What a collection holds that knows of slots.
 _PARTS: Final = (
     *("graph", "ids", "metadata", "columns", "texts", "alive", "n_alive"),
-    "_reserved",
+    *("_reserved", "_filtered"),
 )
 Slots = npt.NDArray[np.uint32]
 
@@ -30,11 +29,15 @@ Slots = npt.NDArray[np.uint32]
 SLICE_S: Final = 0.001
 # Seconds that one may take which is in nobody's way; after it comes the question whether to go on.
 ALONE_S: Final = 0.02
-LEAST_ROWS: Final = 8
 # Between slices others get their turn of the interpreter.
 PAUSE_S: Final = 1e-4
 # Rows without a way to them that are linked at once.
 CONNECT_ROWS: Final = 1 << 14
+
+
+def spare_threads(n_threads: int) -> int:
+    """Return how many of the threads for writing upkeep may use: it leaves a core to the searches that it is beside."""
+    return max(1, n_threads - 1)
 
 
 class Pace:
@@ -62,7 +65,7 @@ class Pace:
             # Step by step: the first rows of a slice may be the cheap ones, and one that waited for the processor says
             # little of its rows.
             wanted = (stop - start) * self._seconds / took
-            self._n = int(max(LEAST_ROWS, self._n / 2, min(2 * self._n, wanted)))
+            self._n = int(max(1, self._n / 2, min(2 * self._n, wanted)))
             start = stop
             time.sleep(PAUSE_S)
 
@@ -124,6 +127,11 @@ class Copy:
     def _copy(self, slots: Slots) -> int:
         """Copy the rows of slots, ascending ones, but for those deleted meanwhile. Returns how many."""
         old, fresh = self.old, self.fresh
+        assert fresh.graph is not None
+        with old.lock.read:
+            self._move.reserve(slots)
+        # Clearing new memory takes a while, and a writer that waits for it would keep searches waiting.
+        fresh.graph.touch(len(slots))
         with old.lock.read:
             found = old.ids.get_many(slots)
             # A deleted item has no id; that it went is in the journal.
@@ -151,10 +159,13 @@ class Copy:
         The fresh collection holds what the old one held then: no search need wait for that to be freed.
         """
         old, fresh = self.old, self.fresh
+        slots: Slots = np.frombuffer(self._alive.slots(), dtype=np.uint32)
+        # Rows keep their order, and so the next refinement goes on about where it would have.
+        refined_to = int(np.searchsorted(slots, old.refined_to))
         with old.lock.write:
             for part in _PARTS:
                 ours, theirs = getattr(old, part), getattr(fresh, part)
                 setattr(old, part, theirs)
                 setattr(fresh, part, ours)
-            old._filtered, old._reservations, old.conversion = MatchCache(), Reservations(old), None
-            old.journal, old.refined_to = None, 0
+            old._reservations, old.conversion = Reservations(old), None
+            old.journal, old.refined_to = None, refined_to

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._heal import refine as refine_rows
-from kektordb.copying import SLICE_S, Pace
+from kektordb.copying import SLICE_S, Pace, spare_threads
 
 if TYPE_CHECKING:
     from kektordb.database import Database
@@ -53,12 +53,12 @@ def refine(
     start = int(np.searchsorted(slots, collection.refined_to))
     slots = np.concatenate([slots[start:], slots[:start]])[:n_rows]
     n_refined = 0
-    for first, stop in Pace(SLICE_S, 4).slices(len(slots)):
+    for first, stop in Pace(SLICE_S, 1).slices(len(slots)):
         with collection.lock.read:
             if collection.graph is not graph:  # after a vacuum rows have other slots
                 break
             living = np.array([slot for slot in slots[first:stop].tolist() if slot in collection.alive], np.uint32)
-            refine_rows(graph, living, ef, state.n_threads)
+            refine_rows(graph, living, ef, spare_threads(state.n_threads))
         n_refined += len(living)
         collection.tally.n_changed += len(living)
         collection.refined_to = int(slots[stop - 1]) + 1

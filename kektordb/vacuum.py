@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from kektordb.collection import Collection
-from kektordb.copying import Copy
+from kektordb.copying import Copy, spare_threads
 from kektordb.errors import IndexNotFound
 from kektordb.operations import DeleteItems, Operation, PutItems
 from kektordb.state import State
@@ -55,7 +55,7 @@ def vacuum(database: Database, name: str, control: Control) -> dict[str, Any]:
         number = state.numbers[name]
         if collection.n_slots == len(collection):
             return {"n_removed": 0, "reclaimed_bytes": 0}
-        copy = Copy(collection, state.n_threads)
+        copy = Copy(collection, spare_threads(state.n_threads))
     try:
         return _run(database, number, copy, control)
     finally:
@@ -74,7 +74,7 @@ def _run(database: Database, number: int, copy: Copy, control: Control) -> dict[
     report(0, 1)
     copy.run(report)
     # The copy is a state of its own, in which operations mean what they mean anywhere.
-    state = State(database._state.n_threads)
+    state = State(spare_threads(database._state.n_threads))
     state.collections[number] = copy.fresh
     for _ in range(ROUNDS):
         if sum(map(_n_items, tuple(copy.journal))) <= FEW_ITEMS:

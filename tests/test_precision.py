@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from exact import clusters, distances, recall
 import kektordb
 from kektordb import Database, Index, _distance
 from kektordb.compress import compress
+from kektordb.copying import Pace
 from kektordb.errors import ConfigError, TaskFailed, VectorError
 from kektordb.tasks import Cancelled, Control
 
@@ -68,7 +69,10 @@ class Meddling(Control):
 
 @pytest.fixture
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kektordb.compress.SLICE", 20 * 100)
+    def slices(self: Pace, total: int) -> Iterator[tuple[int, int]]:
+        yield from ((start, min(start + 100, total)) for start in range(0, total, 100))
+
+    monkeypatch.setattr(Pace, "slices", slices)
 
 
 # ------------------------------------------------------------------------------------------------------------- truth

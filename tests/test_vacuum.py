@@ -539,3 +539,13 @@ def test_results_of_before_can_be_read_after() -> None:
         for i in range(50):
             index.add(f"other{i}", row_of(i), {f"k{i}": i})
         assert [hit.metadata for hit in hits] == expected
+
+
+def test_a_refinement_goes_on_where_it_was() -> None:
+    with kektordb.open(":memory:") as db:
+        index = make(db, 300)
+        collection = db._state.collection("a")
+        collection.refined_to = 151
+        following = index.ids()[collection.alive.slots().tolist().index(151) :]
+        vacuum(db, "a", Control())
+        assert index.ids()[collection.refined_to :] == following
