@@ -90,6 +90,11 @@ class Exclusive:
         self._holder = _get_ident()
         return True
 
+    @property
+    def is_taken(self) -> bool:
+        """Whether some thread holds the lock; may be old news at once, but not of the calling thread."""
+        return self._lock.locked()
+
     def refuse_holder(self) -> None:
         """Raise ConfigError when the calling thread holds the lock."""
         if self._holder == _get_ident():

@@ -65,6 +65,7 @@ class Upkeep:
         self._queue: deque[Task] = deque()
         self._running: Task | None = None
         self._is_looking = False
+        self._looked_between = clock()
         self._n_pauses = 0
         self._stopped = False
         self._thread: threading.Thread | None = None
@@ -127,15 +128,36 @@ class Upkeep:
                 if not self._stopped:
                     _log.warning("%s failed, nothing is lost: %r", type(policy).__name__, error)
             finally:
-                with self._changed:
-                    self._is_looking = False
-                    self._changed.notify_all()
+                self._end_look(False)
+
+    def _end_look(self, is_looking: bool) -> None:
+        with self._changed:
+            self._is_looking = is_looking
+            self._changed.notify_all()
+
+    def _save_between(self) -> None:
+        """Save when that is due, between two slices of a task: it may take long yet."""
+        saving, database, now = self._saving, self._database(), self.clock()
+        if saving is None or database is None or now - self._looked_between < TICK_S:
+            return
+        # A save is under way, or the task wants none.
+        if database._save_lock.is_taken:
+            return
+        self._looked_between = now
+        with self._changed:
+            if self._n_pauses or self._stopped:
+                return
+            was_looking, self._is_looking = self._is_looking, True
+        try:
+            saving.tick(database, now)
+        finally:
+            self._end_look(was_looking)
 
     # ---------------------------------------------------------------------------------------------------------- tasks
 
     def submit(self, kind: str, index: str | None, body: Body) -> Task:
         """Queue a task. Raises DatabaseClosed."""
-        task = Task(kind, index, body, self.refuse_wait)
+        task = Task(kind, index, body, self.refuse_wait, between=self._save_between)
         with self._changed:
             if self._stopped:
                 raise DatabaseClosed("expected an open database, got one that is being closed")
@@ -147,7 +169,7 @@ class Upkeep:
 
     def run_now(self, kind: str, index: str | None, body: Body) -> Task:
         """Run a task that a policy found due, and return it when it has ended."""
-        task = Task(kind, index, body, self.refuse_wait, automatic=True)
+        task = Task(kind, index, body, self.refuse_wait, automatic=True, between=self._save_between)
         self.tasks._add(task)
         with self._changed:
             self._running = task

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -28,6 +30,8 @@ MAX_REPLAY_S = 5.0
 MAX_REPLAY_AFTER_CLOSE_S = 1.0
 # After a save that failed, as on a full disk, the next try waits.
 RETRY_S = 30.0
+# An index that was refined is refined again when so large a share of its items has come or gone.
+REST = 0.05
 
 
 class Policy(Protocol):
@@ -183,8 +187,24 @@ def _is_wasteful(collection: Collection) -> bool:
     return n_dead > 0 and n_dead >= collection.config.maintenance.delete_threshold * n_slots
 
 
+@dataclass(slots=True)
+class _Pass:
+    """Once round an index."""
+
+    left: int  # items yet to be refined
+    n_written: int  # when it began
+    ef_construction: int | None
+
+
 class Refining(_Periodic):
-    """Refines some items of each index that wants it, when its interval has passed."""
+    """Refines some items of each index that wants it, when its interval has passed.
+
+    When it has been round it rests, until a share of the items has come or gone since it began.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._passes: WeakKeyDictionary[Collection, _Pass] = WeakKeyDictionary()
 
     def tick(self, database: Database, now: float) -> None:
         """Look at each index once."""
@@ -193,9 +213,22 @@ class Refining(_Periodic):
             interval = settings.refine_interval
             if not settings.refine_enabled or not interval or passed_s * 1e9 < interval or not collection.n_alive:
                 continue
-            self.note(database, name, now)
             n_rows, ef = settings.refine_batch_size, settings.refine_ef_construction or None
-            database._upkeep.run_now("refine", name, _refine(database, name, n_rows, ef))
+            current = self._pass(collection, ef)
+            if current.left <= 0:
+                continue
+            self.note(database, name, now)
+            task = database._upkeep.run_now("refine", name, _refine(database, name, n_rows, ef))
+            current.left -= task.result.get("n_refined", 0)
+
+    def _pass(self, collection: Collection, ef_construction: int | None) -> _Pass:
+        """Return the last pass, or a new one when that is over and there is something to do, or to do better."""
+        last, tally = self._passes.get(collection), collection.tally
+        n_written = tally.n_added + tally.n_deleted
+        is_over = last is not None and last.left <= 0 and n_written - last.n_written >= REST * collection.n_alive
+        if last is None or is_over or last.ef_construction != ef_construction:
+            last = self._passes[collection] = _Pass(collection.n_alive, n_written, ef_construction)
+        return last
 
 
 def _vacuum(database: Database, name: str) -> Body:

@@ -25,6 +25,11 @@ class Cancelled(Exception):
 class Control:
     """What the body of a task sees of it. One made by hand belongs to no task: for tests, and for work done at once.
 
+    Parameters
+    ----------
+    between : callable, optional
+        Called by `check`: what is done between two slices.
+
     Attributes
     ----------
     message : str
@@ -33,15 +38,18 @@ class Control:
         0 to 1.
     """
 
-    __slots__ = ("_reason", "message", "progress")
+    __slots__ = ("_between", "_reason", "message", "progress")
 
-    def __init__(self) -> None:
+    def __init__(self, between: Callable[[], None] | None = None) -> None:
+        self._between = between
         self.message = ""
         self.progress = 0.0
         self._reason = ""
 
     def check(self) -> None:
         """Raise Cancelled when the work shall end. Called after each slice, without a lock."""
+        if self._between is not None and not self._reason:
+            self._between()
         if self._reason:
             raise Cancelled(self._reason)
 
@@ -73,7 +81,13 @@ class Task:
     """
 
     def __init__(
-        self, kind: str, index: str | None, body: Body, before_wait: Callable[[], None], automatic: bool = False
+        self,
+        kind: str,
+        index: str | None,
+        body: Body,
+        before_wait: Callable[[], None],
+        automatic: bool = False,
+        between: Callable[[], None] | None = None,
     ) -> None:
         self.id = str(uuid.uuid4())
         self.kind = kind
@@ -81,7 +95,7 @@ class Task:
         self.automatic = automatic
         self._body: Body | None = body
         self._before_wait = before_wait
-        self._control = Control()
+        self._control = Control(between)
         self._lock = threading.Lock()
         self._ended = threading.Event()
         self._status = STARTED

@@ -292,6 +292,93 @@ def test_the_time_of_replay_is_remembered_over_an_open(disk: MemoryBackend, cloc
         assert db._commits.apply_s < 1
 
 
+def test_a_save_that_is_due_does_not_wait_for_the_end_of_a_task(db: Database, clock: Clock) -> None:
+    watch(db, clock, "60 3")
+    db._upkeep._looked_between = clock()
+    before = db.stats()["generation"]
+
+    def saves(control: Control) -> int:
+        clock.now += 3600
+        generation = db.stats()["generation"]
+        control.check()
+        return int(db.stats()["generation"] - generation)
+
+    def body(control: Control) -> dict[str, Any]:
+        found = {"nothing to save": saves(control)}
+        write(db, 3)
+        with db._save_lock:
+            found["under the lock of saves"] = saves(control)
+        with db._upkeep._changed:
+            db._upkeep._n_pauses += 1
+        found["paused"] = saves(control)
+        db.maintenance.resume()
+        found["due"] = saves(control)
+        found["again"] = saves(control)
+        return found
+
+    found = db._upkeep.submit("test", None, body).wait(20)
+    assert found == {"nothing to save": 0, "under the lock of saves": 0, "paused": 0, "due": 1, "again": 0}
+    assert db.stats()["generation"] == before + 1
+
+
+def test_a_save_between_slices_that_fails_leaves_the_task_alone(
+    db: Database, clock: Clock, disk: MemoryBackend, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch(db, clock, "60 3")
+    db._upkeep._looked_between = clock()
+    write(db, 3)
+
+    def body(control: Control) -> dict[str, Any]:
+        clock.now += 3600
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Database, "save", _fail)
+            control.check()
+        return {"done": True}
+
+    with caplog.at_level(logging.WARNING, "kektordb"):
+        assert db._upkeep.submit("test", None, body).wait(20) == {"done": True}
+    assert "no space" in caplog.text
+
+
+def _fail(_: Database) -> None:
+    raise StorageFull("no space left")
+
+
+def test_pausing_waits_for_a_save_between_slices(db: Database, clock: Clock) -> None:
+    watch(db, clock, "60 3")
+    db._upkeep._looked_between = clock()
+    write(db, 3)
+    begun, go, paused = threading.Event(), threading.Event(), threading.Event()
+
+    def save(_: Database) -> None:
+        begun.set()
+        assert go.wait(20)
+        assert not paused.is_set()
+
+    def body(control: Control) -> dict[str, Any]:
+        clock.now += 3600
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Database, "save", save)
+            control.check()
+        return {}
+
+    def pause() -> None:
+        db.maintenance.pause()
+        paused.set()
+
+    task = db._upkeep.submit("test", None, body)
+    assert begun.wait(20)
+    thread = threading.Thread(target=pause)
+    thread.start()
+    while db._upkeep.n_pauses == 0:
+        pass
+    assert not paused.is_set()
+    go.set()
+    thread.join()
+    task.wait(20)
+    db.maintenance.resume()
+
+
 # ------------------------------------------------------------------------------------------------- vacuum and refine
 
 
@@ -301,6 +388,7 @@ class Bodies:
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self.error: Exception | None = None
+        self.result: dict[str, Any] = {}
 
     def vacuum(self, database: Database, name: str, control: Control) -> dict[str, Any]:
         self.calls.append(("vacuum", name))
@@ -313,7 +401,7 @@ class Bodies:
         self, database: Database, name: str, control: Control, n_rows: int | None, ef: int | None
     ) -> dict[str, Any]:
         self.calls.append(("refine", name, n_rows, ef))
-        return {}
+        return self.result
 
 
 @pytest.fixture
@@ -434,6 +522,43 @@ def test_refine_happens_in_batches_when_it_is_wanted(kept: Database, clock: Cloc
     clock.now += 1
     kept._upkeep.look()
     assert bodies.calls == [("refine", "a", 7, None), ("refine", "a", 7, 50)]
+
+
+def test_refine_rests_when_it_has_been_round_until_enough_has_changed(
+    kept: Database, clock: Clock, bodies: Bodies
+) -> None:
+    def n_refines(n_looks: int) -> int:
+        bodies.calls.clear()
+        for _ in range(n_looks):
+            clock.now += 30
+            kept._upkeep.look()
+        return len(bodies.calls)
+
+    bury(kept, 100, 0)
+    kept["a"].configure(refine_enabled=True, refine_interval="30s", refine_batch_size=40)
+    bodies.result = {"n_refined": 40}
+    assert n_refines(5) == 3
+    n_changes = int(policies.REST * 100) - 1
+    bury(kept, n_changes, 0)
+    assert n_refines(5) == 0
+    kept["a"].delete(["i99"])
+    assert n_refines(5) == 3, "as many changes as it takes"
+    assert n_refines(5) == 0, "they count once"
+    kept["a"].configure(refine_ef_construction=50)
+    assert n_refines(5) == 3, "with more care"
+    assert n_refines(5) == 0
+
+
+def test_what_changes_during_a_round_counts_for_the_next(kept: Database, clock: Clock, bodies: Bodies) -> None:
+    bury(kept, 100, 0)
+    kept["a"].configure(refine_enabled=True, refine_interval="30s", refine_batch_size=60)
+    bodies.result = {"n_refined": 60}
+    for _ in range(8):
+        clock.now += 30
+        kept._upkeep.look()
+        if len(bodies.calls) == 1:
+            bury(kept, 10, 0)
+    assert len(bodies.calls) == 4
 
 
 def test_each_index_has_its_own_time(kept: Database, clock: Clock, bodies: Bodies) -> None:
