@@ -29,10 +29,8 @@ class Searchable:
     alive: Bitmap
     n_alive: int
     is_product: bool
-    @property
-    def searches(self) -> Latencies: ...
-    @property
-    def n_batch_queries(self) -> int: ...
+    searches: Latencies
+    n_batch_queries: int
     def __new__(cls, *args: object, **options: object) -> Searchable: ...
     def search(
         self,

@@ -86,8 +86,8 @@ cdef class Searchable:
     cdef public Bitmap alive
     cdef public Py_ssize_t n_alive
     cdef public bint is_product
-    cdef readonly Latencies searches
-    cdef readonly long long n_batch_queries
+    cdef public Latencies searches
+    cdef public long long n_batch_queries
 
     def __cinit__(self, *args, **options):
         self.searches = Latencies()

@@ -268,6 +268,11 @@ class Collection(Searchable):
         if self.journal is not None:
             self.journal.append(operation)
 
+    def succeed(self, old: Collection) -> None:
+        """Go on with what was counted of the same index in a state that this one takes the place of."""
+        self.searches, self.n_batch_queries = old.searches, old.n_batch_queries
+        self.tally.succeed(old.tally, abs(self.n_alive - old.n_alive))
+
     # ------------------------------------------------------------------------------------------------------ reading
 
     def _matches(self, plan: Plan, params: Params) -> Matches:

@@ -86,6 +86,9 @@ class Refreshing:
         """Let a state that is loaded anew take the place of the old one; searches under way end in the old one."""
         loaded = self._opening.load()
         store, self._is_behind = database._store, False
+        for number, collection in loaded.state.collections.items():
+            if number in database._state.collections:
+                collection.succeed(database._state.collections[number])
         database._store, database._state = loaded.store, loaded.state
         database._commits.exchange(loaded.state, loaded.store)
         if store is not None:

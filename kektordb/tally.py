@@ -66,6 +66,11 @@ class Tally:
         self.calibration = measured
         self.n_changed -= n_changed
 
+    def succeed(self, old: Tally, n_changed: int) -> None:
+        """Go on with the calibration of the same index as it was `n_changed` changes ago, unless there is one."""
+        if self.calibration is None:
+            self.calibration, self.n_changed = old.calibration, old.n_changed + n_changed
+
     def to_meta(self) -> dict[str, Any] | None:
         """Return what a snapshot keeps, as plain values."""
         known = self.calibration

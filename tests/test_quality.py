@@ -344,6 +344,24 @@ def test_what_was_measured_is_in_the_snapshot_alone(tmp_path: Path) -> None:
         assert len(database["x"].search(QUERIES[0], recall=0.9)) == 10
 
 
+def test_a_reader_that_loads_anew_goes_on_with_what_it_measured(tmp_path: Path) -> None:
+    with kektordb.open(tmp_path / "db", autosave="", aof_rewrite_percentage=0) as writer:
+        index = make(writer)
+        writer.save()
+        with kektordb.open(tmp_path / "db", read_only=True) as reader:
+            reader["x"].search(QUERIES[0], recall=0.9)
+            collection = reader["x"]._collection()
+            for n in range(3):
+                index.add(f"new{n}", QUERIES[n])
+                writer.save()
+            reader.refresh()
+            assert reader["x"]._collection() is not collection
+            assert reader["x"].stats()["calibration"] == {"ks": [10], "n_items": N, "is_stale": False}
+            assert reader["x"]._collection().tally.n_changed == 3
+            assert reader.metrics()["indexes"]["x"]["search"]["count"] == 1
+            assert reader["x"].calibrate().wait()["curves"]
+
+
 def test_queries_from_outside_make_the_curve(db: Database) -> None:
     """Far away from all rows nothing is as it is among them."""
     index = make(db)
