@@ -27,6 +27,7 @@ PARTS = (
     "memory",
     "text",
     "hybrid",
+    "calibration",
     "imports",
     "plot",
 )
