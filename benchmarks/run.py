@@ -28,6 +28,8 @@ PARTS = (
     "text",
     "hybrid",
     "calibration",
+    "upkeep",
+    "waits",
     "imports",
     "plot",
 )

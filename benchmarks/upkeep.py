@@ -1,14 +1,11 @@
 """Does an index stay good? Recall and memory after deletes and a vacuum, after years of turnover, and after a refine.
 
-The measure is always an index built anew of the same items. Run with
-``python -m benchmarks.upkeep {delete,churn,refine,waits} [data set …] [--rows N]``.
+The measure is always an index built anew of the same items.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,17 +16,33 @@ import numpy.typing as npt
 import kektordb
 from benchmarks import datasets
 from benchmarks.datasets import Dataset, nearest
+from benchmarks.options import NO_AUTOSAVE, Options
 from benchmarks.report import table
 
-__all__: list[str] = []
+__all__ = ["ids_of", "metadata_of", "run", "timed"]
 
 K = 10
 EFS = (16, 32, 64, 100, 200)
 ROUNDS = 20
 SHARE = 0.1
+PASSES = 2
+# No vacuum begins by itself.
+BY_HAND = {"vacuum_interval": 0}
 WORDS = [f"word{i}" for i in range(2000)]
 
 Rows = npt.NDArray[np.int64]
+
+
+def run(options: Options) -> dict[str, Any]:
+    """Measure each data set."""
+    return {
+        "k": K,
+        "ef_search": EFS,
+        "datasets": [
+            {"dataset": data.name, "delete": delete(data), "churn": churn(data), "refine": refine(data)}
+            for data in options.load_all(datasets.names())
+        ],
+    }
 
 
 def ids_of(rows: Rows) -> list[str]:
@@ -80,14 +93,24 @@ def rounded(values: Sequence[float]) -> list[float]:
     return [round(value, 4) for value in values]
 
 
-def delete(data: Dataset) -> None:
+def compared(title: str, seconds: dict[str, float], found: dict[str, list[float]]) -> dict[str, Any]:
+    """Print recalls, the last line being the measure, and how far the one before it is from that."""
+    lines: list[list[Any]] = [[name, seconds[name], *rounded(found[name])] for name in found]
+    *_, one, measure = found.values()
+    difference = rounded([a - b for a, b in zip(one, measure, strict=True)])
+    table(title, ["", "s", *(f"ef {ef}" for ef in EFS)], [*lines, ["difference", None, *difference]])
+    recalls_of = {name: rounded(values) for name, values in found.items()}
+    return {"seconds": seconds, "recall": recalls_of, "difference": difference}
+
+
+def delete(data: Dataset) -> dict[str, Any]:
     """Delete half of the items, anywhere, and vacuum."""
     n, rng = len(data.train), np.random.default_rng(0)
     rows = np.arange(n)
     gone = rng.permutation(n)[: n // 2]
     kept = np.setdiff1d(rows, gone)
-    with tempfile.TemporaryDirectory() as folder, kektordb.open(folder, autosave="") as db:
-        index = db.create_index("x", metric=data.metric, text_language="simple")
+    with tempfile.TemporaryDirectory() as folder, kektordb.open(folder, **NO_AUTOSAVE) as db:
+        index = db.create_index("x", metric=data.metric, text_language="simple", maintenance=BY_HAND)
         index.add_batch(ids_of(rows), data.train, metadata_of(rows))
         db.save()
         before, file_before = total(index), db.stats()["snapshot_bytes"]
@@ -100,19 +123,23 @@ def delete(data: Dataset) -> None:
     with kektordb.open(":memory:") as db:
         index, build_s = fresh(db, data, kept)
         anew = recalls(index, data, kept)
-    lines = [["vacuumed", vacuum_s, *rounded(vacuumed)], ["built anew", build_s, *rounded(anew)]]
-    lines.append(["difference", None, *rounded([a - b for a, b in zip(vacuumed, anew, strict=True)])])
-    table(f"{data.name}: {n // 2:,} of {n:,} deleted", ["", "s", *(f"ef {ef}" for ef in EFS)], lines)
-    print(f"memory {after / before - 1:+.1%}, snapshot {file_after / file_before - 1:+.1%}\n", flush=True)
+    found = compared(
+        f"{data.name}: {n // 2:,} of {n:,} deleted",
+        {"vacuumed": vacuum_s, "built anew": build_s},
+        {"vacuumed": vacuumed, "built anew": anew},
+    )
+    freed = {"memory": 1 - after / before, "file": 1 - file_after / file_before}
+    print("  freed: " + ", ".join(f"{share:.1%} of the {part}" for part, share in freed.items()), flush=True)
+    return {**found, "freed": freed}
 
 
-def churn(data: Dataset) -> None:
+def churn(data: Dataset) -> dict[str, Any]:
     """Round after round delete a tenth, add as many others, and vacuum."""
     rng, n = np.random.default_rng(0), len(data.train) // 4
     live = np.arange(n)
     following, spent = n, 0.0
     with kektordb.open(":memory:") as db:
-        index = db.create_index("x", metric=data.metric)
+        index = db.create_index("x", metric=data.metric, maintenance=BY_HAND)
         index.add_batch(ids_of(live), data.train[live])
         start = total(index)
         for _ in range(ROUNDS):
@@ -128,83 +155,29 @@ def churn(data: Dataset) -> None:
         turned, memory = recalls(index, data, live), total(index)
         index, build_s = fresh(db, data, live)
         anew = recalls(index, data, live)
-    lines = [["turned over", spent / ROUNDS, *rounded(turned)], ["built anew", build_s, *rounded(anew)]]
-    lines.append(["difference", None, *rounded([a - b for a, b in zip(turned, anew, strict=True)])])
-    title = f"{data.name}: {ROUNDS} rounds of {SHARE:.0%} of {n:,} (s: a vacuum, a build)"
-    table(title, ["", "s", *(f"ef {ef}" for ef in EFS)], lines)
-    print(f"memory {memory / start - 1:+.1%}, rows {len(live) / n - 1:+.1%}\n", flush=True)
+    found = compared(
+        f"{data.name}: {ROUNDS} rounds of {SHARE:.0%} of {n:,} (s: a vacuum, a build)",
+        {"turned over": spent / ROUNDS, "built anew": build_s},
+        {"turned over": turned, "built anew": anew},
+    )
+    grown = {"memory": memory / start - 1, "rows": len(live) / n - 1}
+    print("  grown: " + ", ".join(f"{part} by {share:.1%}" for part, share in grown.items()), flush=True)
+    return {**found, "grown": grown}
 
 
-def refine(data: Dataset) -> None:
+def refine(data: Dataset) -> dict[str, Any]:
     """Build with ef_construction 40, refine with 200, and again."""
     rows = np.arange(len(data.train))
-    lines: list[list[Any]] = []
+    seconds: dict[str, float] = {}
+    found: dict[str, list[float]] = {}
     with kektordb.open(":memory:") as db:
-        index, seconds = fresh(db, data, rows, ef_construction=40)
-        lines.append(["built with 40", seconds, *rounded(recalls(index, data, rows))])
-        for time_ in range(3):
-            seconds = timed(lambda: index.refine(ef_construction=200))
-            lines.append([f"refined with 200, pass {time_ + 1}", seconds, *rounded(recalls(index, data, rows))])
+        index, seconds["built with 40"] = fresh(db, data, rows, ef_construction=40)
+        found["built with 40"] = recalls(index, data, rows)
+        for turn in range(PASSES):
+            name = f"refined with 200, pass {turn + 1}"
+            seconds[name] = timed(lambda: index.refine(ef_construction=200))
+            found[name] = recalls(index, data, rows)
     with kektordb.open(":memory:") as db:
-        index, seconds = fresh(db, data, rows, ef_construction=200)
-        lines.append(["built with 200", seconds, *rounded(recalls(index, data, rows))])
-    table(f"{data.name}: {len(rows):,} rows", ["", "s", *(f"ef {ef}" for ef in EFS)], lines)
-    print(flush=True)
-
-
-def waits(data: Dataset) -> None:
-    """How long does a search take at most while a vacuum or a refine runs? In ms, of one thread that searches."""
-    rows = np.arange(len(data.train))
-    lines = []
-    with kektordb.open(":memory:") as db:
-        index = db.create_index("x", metric=data.metric, text_language="simple")
-        index.add_batch(ids_of(rows), data.train, metadata_of(rows))
-        lines.append(["nothing", *searched(index, data, lambda: time.sleep(2))])
-        lines.append(["refine", *searched(index, data, lambda: timed(lambda: index.refine(ef_construction=200)))])
-        index.delete(ids_of(np.random.default_rng(0).permutation(rows)[: len(rows) // 2]))
-        lines.append(["vacuum", *searched(index, data, lambda: timed(index.vacuum))])
-    headers = ["beside", "s", "searches", "median", "p99", "p99.9", "longest"]
-    table(f"{data.name}: {len(rows):,} rows with texts, ms", headers, lines)
-    print(flush=True)
-
-
-def searched(index: kektordb.Index, data: Dataset, run: Callable[[], object]) -> list[float]:
-    """Search, one query after the other, while `run` runs."""
-    taken: list[float] = []
-    stop = threading.Event()
-    queries = list(np.ascontiguousarray(data.test))
-
-    def search() -> None:
-        i = 0
-        while not stop.is_set():
-            start = time.perf_counter()
-            index.search(queries[i % len(queries)], k=K, ef_search=64)
-            taken.append(time.perf_counter() - start)
-            i += 1
-
-    thread = threading.Thread(target=search)
-    start = time.perf_counter()
-    thread.start()
-    run()
-    seconds = time.perf_counter() - start
-    stop.set()
-    thread.join()
-    ms = 1000 * np.array(taken)
-    return [seconds, len(ms), *rounded([*np.percentile(ms, [50, 99, 99.9]), ms.max()])]
-
-
-def main() -> None:
-    """Run what is asked for."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    what = {run.__name__: run for run in (delete, churn, refine, waits)}
-    parser.add_argument("what", choices=list(what))
-    parser.add_argument("names", nargs="*")
-    parser.add_argument("--rows", type=int, default=None)
-    given = parser.parse_args()
-    for name in given.names or datasets.names():
-        data = datasets.load(name)
-        what[given.what](data if given.rows is None else data.head(given.rows, len(data.test)))
-
-
-if __name__ == "__main__":
-    main()
+        index, seconds["built with 200"] = fresh(db, data, rows, ef_construction=200)
+        found["built with 200"] = recalls(index, data, rows)
+    return compared(f"{data.name}: {len(rows):,} rows", seconds, found)

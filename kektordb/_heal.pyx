@@ -336,8 +336,8 @@ cdef void link_back_all(Core* g, const Space* space, Scratch* s, slot_t slot) no
 cdef class Move:
     """The way of the living rows of a graph to a fresh one.
 
-    The calls follow one another: `copy` of all rows, `look` at all old lists, `heal` of all rows, `crown`, `link_back`
-    of all rows, `connect`. While `copy` and `look` run nothing may move the arrays of the old graph: hold the read lock
+    The calls follow one another: `reserve` and `copy` of all rows, `clear` and `look` at all old lists, `heal` of all
+    rows, `crown`, `link_back` of all rows, `connect`. While `reserve`, `copy` and `look` run nothing may move the arrays of the old graph: hold the read lock
     of its collection. The others use the fresh graph alone.
 
     Parameters
@@ -417,6 +417,13 @@ cdef class Move:
         f.vectors.total_square = self.mean_square * f.core.n
         f.point()
         return first
+
+    def clear(self, Py_ssize_t start, Py_ssize_t stop):
+        """Have the memory cleared that `look` will copy to: that takes longer than to copy, and needs no lock."""
+        cdef Py_ssize_t list_bytes = self.seen.width * <Py_ssize_t>sizeof(slot_t)
+        self.links.grow(self.n_old * list_bytes)
+        with nogil:
+            self.links.touch(start * list_bytes, stop * list_bytes)
 
     def look(self, Py_ssize_t start, Py_ssize_t stop):
         """Copy the lists of old slots, which follow those looked at before."""

@@ -15,6 +15,7 @@ from kektordb._vectors import Vectors
 from kektordb.collection import Collection
 from kektordb.operations import Operation
 from kektordb.reserving import Reservations
+from kektordb.text.fields import TermNumbers
 
 __all__ = ["Copy", "Pace", "spare_threads"]
 
@@ -96,7 +97,7 @@ class Copy:
         self._n_threads = n_threads
         self._n_slots = old.n_slots
         self._alive = old.alive.copy()
-        self._terms: dict[int, int] = {}
+        self._terms = TermNumbers()
         graph = self.fresh._decide(old.dim)
         graph.exchange(Vectors.of_meta(old.dim, old.config.metric, old.graph.vectors.meta()))
         self._move = Move(old.graph, graph, self._n_slots)
@@ -110,6 +111,7 @@ class Copy:
             n += self._copy(slots[start:stop])
             report(stop, 3 * len(slots))
         for start, stop in Pace(SLICE_S).slices(self._n_slots):
+            self._move.clear(start, stop)
             with self.old.lock.read:
                 self._move.look(start, stop)
         for start, stop in Pace(ALONE_S).slices(n):

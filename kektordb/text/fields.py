@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import threading
 from array import array
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import msgspec
@@ -31,7 +31,7 @@ from kektordb.types import Section, SectionReader
 if TYPE_CHECKING:
     from kektordb._bm25 import _Texts
 
-__all__ = ["MAX_FIELDS", "Counted", "TextFields", "TextQuery", "turns"]
+__all__ = ["MAX_FIELDS", "Counted", "TermNumbers", "TextFields", "TextQuery", "turns"]
 
 # A field takes memory for each slot. Keys that are data, different in each item, must not become a thousand of them.
 MAX_FIELDS: Final = 256
@@ -51,6 +51,25 @@ Numbers: TypeAlias = "array[int]"
 Counted: TypeAlias = tuple[int, Numbers, Numbers, int]
 # Number of a field, number of a term, weight.
 TextQuery: TypeAlias = list[tuple[int, int, float]]
+
+
+class TermNumbers:
+    """Numbers of terms by those that other fields have for them. An array: a dict of millions is not freed at once."""
+
+    def __init__(self) -> None:
+        self._ours: npt.NDArray[np.int64] = np.empty(0, np.int64)
+
+    def find(self, terms: npt.NDArray[np.uint32], add: Callable[[int], int]) -> npt.NDArray[np.int64]:
+        """Return ours of distinct terms, ascending ones; `add` makes those that come for the first time."""
+        n_known, n = len(self._ours), int(terms[-1]) + 1 if len(terms) else 0
+        if n > n_known:
+            self._ours = np.concatenate([self._ours, np.full(n + n // 2 - n_known, -1, np.int64)])
+        ours = self._ours[terms]
+        new = ours < 0
+        if new.any():
+            ours[new] = [add(term) for term in terms[new].tolist()]
+            self._ours[terms] = ours
+        return ours
 
 
 class TextFields:
@@ -127,13 +146,13 @@ class TextFields:
         numbers = range(min(len(self.names), self.index.n_fields))
         return [(self.names[number], self.index.texts(number, slots)) for number in numbers]
 
-    def add_copies(self, first: int, copies: list[tuple[str, _Texts]], of: TextFields, known: dict[int, int]) -> None:
+    def add_copies(self, first: int, copies: list[tuple[str, _Texts]], of: TextFields, known: TermNumbers) -> None:
         """Add texts that `of.texts_at` returned, to the slots from `first` on, without analysing them.
 
         Parameters
         ----------
-        known : dict of int to int
-            Our numbers by those of `of`, for the terms that came so far; it grows.
+        known : TermNumbers
+            Our numbers by those of `of`, for the terms that came so far.
         """
         for name, (starts, terms, counts, lengths) in copies:
             slots = np.flatnonzero(lengths >= 0)
@@ -141,7 +160,7 @@ class TextFields:
                 continue
             number = self._number(name)
             different, places = np.unique(terms, return_inverse=True)
-            ours = np.array([self._own(term, of, known) for term in different.tolist()], dtype=np.int64)[places]
+            ours = known.find(different, lambda term: self.vocabulary.add(of.term(term)))[places]
             # Terms ascend within a text; ours may stand in another order.
             order = np.argsort(np.repeat(np.arange(len(lengths)) << 32, np.diff(starts)) | ours)
             sorted_terms, sorted_counts = ours[order].astype(np.uint32), counts[order]
@@ -149,13 +168,6 @@ class TextFields:
                 part = slice(starts[slot], starts[slot + 1])
                 length = int(lengths[slot])
                 self.index.add(number, first + slot, sorted_terms[part], sorted_counts[part], length)
-
-    def _own(self, term: int, of: TextFields, known: dict[int, int]) -> int:
-        """Return our number of a term of others."""
-        number = known.get(term)
-        if number is None:
-            number = known[term] = self.vocabulary.add(of.term(term))
-        return number
 
     def room(self, first: int, texts: list[list[Counted]], changed: list[tuple[int, list[Counted]]]) -> TextRoom:
         """Look how much memory it takes to add texts to the slots from `first` on, and to change others.
