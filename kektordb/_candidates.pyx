@@ -4,8 +4,8 @@ Together, without the GIL from the first to the last step:
 
 1. The words find their best, and the vector its nearest: the candidates.
 2. They are put in the order of slots; what both sides found is one candidate.
-3. Each side scores what only the other one found. Rows and texts of these are asked for before they are read: nobody
-   has read them lately.
+3. Each side scores what only the other one found, the vector only as much as matters. Rows and texts of these are
+   asked for before they are read: nobody has read them lately.
 4. Two scores become one (`_fusion`), and the best are chosen.
 """
 
@@ -16,8 +16,9 @@ from libc.string cimport memcpy
 
 from kektordb._bitmap cimport Bitmap
 from kektordb._bm25 cimport TextIndex
+from kektordb._bounds cimport bound_distances, can_bound, look_ahead as look_ahead_codes
 from kektordb._find cimport pool_size
-from kektordb._fusion cimport make_parts
+from kektordb._fusion cimport make_parts, spread
 from kektordb._hnsw cimport Graph
 from kektordb._topk cimport Errand, Scratch as TextScratch, look_ahead, rewind, score_slots, sort_best
 from kektordb._types cimport NO_SLOT, slot_t, word_t
@@ -27,7 +28,13 @@ cdef enum:
     # Candidates of each side: so many, or so many for each result.
     LEAST_CANDIDATES = 100
     CANDIDATES_PER_RESULT = 4
-    LEGACY = 3                  # in `_fusion.METHODS`
+    CERTAIN = 2                 # nearest for each result that are compared in all likelihood
+    MINMAX = 0                  # in `_fusion.METHODS`
+    LEGACY = 3
+
+
+# Scores are compared with bounds of scores, which are computed in another order.
+cdef double ROUNDING = 1e-9
 
 
 cdef class Hits:
@@ -218,6 +225,7 @@ cdef class Candidates:
         cdef const word_t* rows = NULL if allowed is None else allowed.words
         cdef long long n_near = -1
         cdef Scratch* walk
+        cdef bint is_bounded = method == MINMAX and can_bound(core)
         ef = min(max(ef, self.most_near, 1), max(core.n, 1)) if ef else 0
         walk = self.graph.take(pool_size(core.n, self.most_near, ef, n_allowed))
         if walk == NULL:
@@ -228,16 +236,23 @@ cdef class Candidates:
                               self.values, &n_near)
         self.is_bad = n_near < 0
         if not self.is_bad:
-            words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, n_near, self.selected)
+            if is_bounded:
+                words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, min(n_near, CERTAIN * k), NULL)
+            else:
+                words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, n_near, self.selected)
             self.index.find(words, allowed, n_allowed)
             self.join(n_near, words)
             if method == LEGACY:
-                self.fill_distances(walk, False)
+                self.select(self.distances, False)
+                self.compare_selected(walk)
                 self.choose(hits, method, alpha)
                 self.fill_hits(hits, walk, words)
             else:
+                if is_bounded:
+                    look_ahead_codes(core, self.slots, self.n)
                 self.fill_scores(words)
-                self.fill_distances(walk, True)
+                if not is_bounded or not self.compare_few(walk, hits.n, alpha):
+                    self.fill_distances(walk)
                 self.choose(hits, method, alpha)
         self.graph.give(walk)
 
@@ -270,9 +285,7 @@ cdef class Candidates:
         cdef Py_ssize_t i
         self.n_selected = 0
         for i in range(self.n):
-            self.places[self.n_selected] = <uint32_t>i
-            self.selected[self.n_selected] = self.slots[i]
-            self.n_selected += (isnan(values[i]) != 0) == is_missing
+            self.take(i, (isnan(values[i]) != 0) == is_missing)
 
     cdef void fill_scores(self, TextScratch* words) noexcept nogil:
         cdef Py_ssize_t i
@@ -288,19 +301,74 @@ cdef class Candidates:
         for i in range(self.n_selected):
             self.scores[self.places[i]] = self.values[i]
 
-    cdef void fill_distances(self, const Scratch* walk, bint of_all) noexcept nogil:
-        """Compare the query with all candidates, or with the nearest only."""
+    cdef void fill_distances(self, const Scratch* walk) noexcept nogil:
+        cdef Py_ssize_t i
+        self.n_selected = 0
+        for i in range(self.n):
+            self.take(i, True)
+        self.compare_selected(walk)
+
+    cdef void compare_selected(self, const Scratch* walk) noexcept nogil:
         cdef const Space* exact = &self.graph.core.exact
         cdef Py_ssize_t i
-        if of_all:
-            exact.many(query_of(&self.graph.core, walk), exact.rows, self.slots, self.n, exact.d, self.found)
-            for i in range(self.n):
-                self.distances[i] = self.graph.vectors.distance(self.found[i])
-            return
-        self.select(self.distances, False)
         exact.many(query_of(&self.graph.core, walk), exact.rows, self.selected, self.n_selected, exact.d, self.found)
         for i in range(self.n_selected):
             self.distances[self.places[i]] = self.graph.vectors.distance(self.found[i])
+
+    cdef bint compare_few(self, const Scratch* walk, Py_ssize_t k, double alpha) noexcept nogil:
+        """Fill in the distances that the best `k` by ``minmax`` depend on. Returns 0 where that is not known.
+
+        These are the least, the largest, and those of the candidates that may be among the best. For the others codes
+        give bounds, and there are three candidates in four whose rows, which nobody has read lately, are not read:
+
+        1. Those are compared that may be the nearest or the farthest.
+        2. With these every bound of a distance becomes a bound of a score. So many candidates score at least `limit`
+           as are wanted: those are compared, too, that may score as much.
+        3. The others get the largest distance that they may have. So they score less than `limit`.
+        """
+        cdef float* low = self.values
+        cdef float* high = self.distances
+        cdef double nearest, farthest, limit
+        cdef Py_ssize_t i
+        if self.n <= k or not bound_distances(&self.graph.core, walk, self.slots, self.n, self.found, low, high):
+            return False
+        nearest, farthest = high[0], low[0]
+        for i in range(self.n):
+            nearest, farthest = min(nearest, high[i]), max(farthest, low[i])
+        self.n_selected = 0
+        for i in range(self.n):
+            self.take(i, low[i] <= nearest or high[i] >= farthest)
+        self.compare_selected(walk)
+        nearest = farthest = high[self.places[0]]
+        for i in range(self.n_selected):
+            low[self.places[i]] = high[self.places[i]]
+            nearest, farthest = min(nearest, high[self.places[i]]), max(farthest, high[self.places[i]])
+        if nearest == farthest:
+            return False
+        limit = self.limit(k, alpha, nearest, farthest)
+        self.n_selected = 0
+        for i in range(self.n):
+            high[i] = <float>min(high[i], farthest)
+            self.take(i, low[i] < high[i] and score_of(nearest, farthest, low[i], self.text[i], alpha) >= limit)
+        self.compare_selected(walk)
+        return True
+
+    cdef inline void take(self, Py_ssize_t i, bint is_selected) noexcept nogil:
+        """Add a candidate to the selected ones, if it is."""
+        self.places[self.n_selected] = <uint32_t>i
+        self.selected[self.n_selected] = self.slots[i]
+        self.n_selected += is_selected
+
+    cdef double limit(self, Py_ssize_t k, double alpha, double nearest, double farthest) noexcept nogil:
+        """Return what the best `k` score at least, the rest being rounded off; leaves the text parts in ``text``."""
+        cdef Py_ssize_t i
+        for i in range(self.n):
+            self.text[i] = self.scores[i]
+        spread(self.text, self.n, 1 if self.text[0] > 0 else 0)
+        for i in range(self.n):
+            self.fused[i] = score_of(nearest, farthest, self.distances[i], self.text[i], alpha)
+        choose_first(self.fused, self.n, k, self.places)
+        return self.fused[self.places[k - 1]] - ROUNDING
 
     cdef void choose(self, Hits hits, int method, double alpha) noexcept nogil:
         """Make one score of two, and put the best into `hits`."""
@@ -342,6 +410,12 @@ cdef inline float as_float(uint32_t bits) noexcept nogil:
     cdef float value
     memcpy(&value, &bits, 4)
     return value
+
+
+cdef inline double score_of(double nearest, double farthest, double distance, double text_part,
+                            double alpha) noexcept nogil:
+    """Return the score of a candidate by ``minmax``, but for rounding."""
+    return alpha * (farthest - distance) / (farthest - nearest) + (1 - alpha) * text_part
 
 
 cdef inline bint is_before(const double* fused, Py_ssize_t i, Py_ssize_t j) noexcept nogil:

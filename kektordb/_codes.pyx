@@ -4,6 +4,8 @@ Codes are for walking only. What a search returns was compared in the precision 
 are never saved: they are made again from the rows. Rows that are stored as bytes need none: they are codes themselves.
 """
 
+from libc.math cimport ceil, log2
+
 from kektordb._memory cimport Region
 from kektordb._scale cimport Scale
 from kektordb._vectors cimport Vectors
@@ -16,6 +18,9 @@ cdef enum:
     LINE_BYTES = 64
     SAMPLE = 1 << 20            # components that a range is chosen from, about
     FEW = 256                   # rows that are encoded sooner than another thread would give the GIL back
+
+# Of a class: what sums in single precision and logarithms may be off.
+cdef double ROUNDING = 0.01
 
 
 def _step(Py_ssize_t dim, Py_ssize_t n):
@@ -70,6 +75,7 @@ cdef class Codes:
         self.scale = Scale(vectors.metric, vectors.dim, low, unit, n_trained, trained_error)
         self.stride = (vectors.dim + LINE_BYTES - 1) // LINE_BYTES * LINE_BYTES
         self.region = Region()
+        self.error_region = Region()
 
     @staticmethod
     def train(Vectors vectors, Py_ssize_t n, rows=None):
@@ -115,11 +121,11 @@ cdef class Codes:
         if n - self.n <= FEW:
             # The caller holds up searches, and who gives the GIL away may wait for it for milliseconds.
             for i in range(self.n, n):
-                self.scale.encode(self.vectors.row(i, &row[0]), self.rows + i * self.stride)
+                self.encode(i, &row[0])
         else:
             with nogil:
                 for i in range(self.n, n):
-                    self.scale.encode(self.vectors.row(i, &row[0]), self.rows + i * self.stride)
+                    self.encode(i, &row[0])
         self.n = n
 
     def reserve_more(self, Py_ssize_t n):
@@ -129,7 +135,13 @@ cdef class Codes:
     cdef int reserve(self, Py_ssize_t n) except -1:
         self.region.grow(<size_t>n * self.stride)
         self.rows = <uint8_t*>self.region.data
+        self.error_region.grow(<size_t>n)
+        self.errors = <uint8_t*>self.error_region.data
         return 0
+
+    cdef void encode(self, Py_ssize_t slot, float* buffer) noexcept nogil:
+        cdef double error = self.scale.encode(self.vectors.row(slot, buffer), self.rows + slot * self.stride)
+        self.errors[slot] = error_class(error)
 
     def drifted(self):
         """Tell whether the range should be chosen anew."""
@@ -142,3 +154,12 @@ cdef class Codes:
     def get(self, Py_ssize_t slot):
         """Return the codes of a row, uint8 (dim,), copied."""
         return np.frombuffer(self.rows[slot * self.stride:slot * self.stride + self.vectors.dim], np.uint8)
+
+
+cdef uint8_t error_class(double error) noexcept nogil:
+    """Return the smallest class whose errors are no smaller than the root of a squared error."""
+    cdef double steps
+    if error < 2. ** (-2 * LEAST_ERROR / ERROR_STEPS):
+        return 0
+    steps = ceil(log2(error) * ERROR_STEPS / 2 + ROUNDING) + LEAST_ERROR
+    return <uint8_t>steps if steps < NO_BOUND else NO_BOUND

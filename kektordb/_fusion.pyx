@@ -31,8 +31,8 @@ cdef void make_parts(int method, double* nearness, double* text, double* spare, 
     if n == 0:
         return
     if method == MINMAX:
-        _spread(nearness, n, 1)
-        _spread(text, n, 1 if text[0] > 0 else 0)
+        spread(nearness, n, 1)
+        spread(text, n, 1 if text[0] > 0 else 0)
     elif method == RRF:
         _take_ranks(nearness, spare, n, -INFINITY)
         _take_ranks(text, spare, n, 0)
@@ -51,7 +51,7 @@ cdef inline void _find_range(const double* values, Py_ssize_t n, double* low, do
         high[0] = max(high[0], values[i])
 
 
-cdef void _spread(double* values, Py_ssize_t n, double constant) noexcept nogil:
+cdef void spread(double* values, Py_ssize_t n, double constant) noexcept nogil:
     """Spread values from 1, the best, to 0; `constant` where all are equal."""
     cdef Py_ssize_t i
     cdef double low, high

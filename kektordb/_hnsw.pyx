@@ -208,6 +208,7 @@ cdef class Graph:
             self.links.touch(first * list_bytes, stop * list_bytes)
             if self.codes is not None:
                 self.codes.region.touch(first * self.codes.stride, stop * self.codes.stride)
+                self.codes.error_region.touch(first, stop)
 
     cdef int point(self) except -1:
         cdef Scale scale = self.vectors.scale
@@ -221,6 +222,7 @@ cdef class Graph:
         elif self.codes is not None:
             scale = self.codes.scale
             self.core.codes.rows = <const char*>self.codes.rows
+        self.core.code_errors = NULL if self.codes is None else self.codes.errors
         if scale is not None:
             self.core.low = <float>scale.low
             self.core.per_unit = <float>(1 / scale.unit)
@@ -671,8 +673,9 @@ cdef class Graph:
 
     def memory_bytes(self):
         """Return the bytes that links and codes take, without the rows."""
-        cdef Py_ssize_t codes = self.core.codes.row_bytes if self.codes is not None else 0
-        # A slot costs its list and codes, where its upper lists begin, its level, and whether its list has changed.
+        cdef Py_ssize_t codes = self.core.codes.row_bytes + 1 if self.codes is not None else 0
+        # A slot costs its list, codes and their error, where its upper lists begin, its level, and whether its list has
+        # changed.
         return (self.core.n * (self.core.width * sizeof(slot_t) + codes + sizeof(uint32_t) + 2)
                 + self.n_upper * self.core.m * sizeof(slot_t))
 

@@ -29,7 +29,7 @@ cdef class Scale:
     cdef double last_low, last_high         # of the last ones that are complete
     cdef bint normalised, product
     cdef const Kernels* kernels
-    cdef void encode(self, const float* row, uint8_t* codes) noexcept nogil
+    cdef double encode(self, const float* row, uint8_t* codes) noexcept nogil
     cdef double usual_error(self) noexcept nogil
     cdef double mean_error(self) noexcept nogil
     cdef double mean_square(self) noexcept nogil

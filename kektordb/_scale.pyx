@@ -87,21 +87,21 @@ cdef class Scale:
         error = mean_error_of(sample, low, unit)
         return Scale(metric, sample.shape[1], low, unit, n_rows, error, is_final)
 
-    cdef void encode(self, const float* row, uint8_t* codes) noexcept nogil:
-        """Encode a row, and take note of its error.
+    cdef double encode(self, const float* row, uint8_t* codes) noexcept nogil:
+        """Encode a row, and take note of its error. Returns the squared error in units of a code.
 
         For cosine a zero row is far from all others, but as a point it lies among them, nearer than most. So its codes
-        are those of a far corner.
+        are those of a far corner, which says nothing of its distances: the error is infinite.
         """
         cdef Py_ssize_t j
-        cdef double error, square, per_unit = 1 / self.unit
+        cdef double error, square, per_unit = 1 / self.unit, true_error = INFINITY
         cdef double most = OUTLIER * max(self.trained_error, self.dim / 12.)
         if self.normalised and is_zero(row, self.dim):
             memset(codes, 255 if self.low + 127.5 * self.unit >= 0 else 0, self.dim)
             error = self.trained_error
             self.n_zero += 1
         else:
-            error = self.kernels.encode(row, self.dim, <float>self.low, <float>per_unit, codes)
+            error = true_error = self.kernels.encode(row, self.dim, <float>self.low, <float>per_unit, codes)
         if not error < MAX_ERROR:
             error = MAX_ERROR
         self.total_error += error
@@ -124,6 +124,7 @@ cdef class Scale:
             self.recent_error = 0
             self.last_low, self.last_high = self.recent_low, self.recent_high
             self.recent_low, self.recent_high = INFINITY, -INFINITY
+        return true_error
 
     cdef double usual_error(self) noexcept nogil:
         """Return the error that a row has by rounding. Whole numbers may have none at all, until one is clipped."""

@@ -88,6 +88,7 @@ cdef struct Core:
     Py_ssize_t n_zero           # rows whose codes say nothing: zero rows, for cosine
     float low, per_unit         # code = round((component - low) * per_unit)
     double code_error           # mean squared error of a row, in units of a code
+    const uint8_t* code_errors  # of each row, see `_codes.error_class`; NULL where codes are the rows
     double code_square          # mean squared length of a row, likewise; known for products only
     Py_ssize_t dim
     float (*encode)(const float* row, Py_ssize_t d, float low, float per_unit, uint8_t* codes) noexcept nogil
