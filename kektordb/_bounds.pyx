@@ -7,8 +7,12 @@ codes: the triangle inequality. No assumption is made about these errors, which 
 from libc.math cimport INFINITY, sqrt
 
 from kektordb._codes cimport ERROR_STEPS, LEAST_ERROR, NO_BOUND
+from kektordb._find cimport encode_query
+from kektordb._hnsw cimport Graph
 from kektordb._types cimport key_t, slot_t
 from kektordb._walk cimport Core, Scratch, prefetch
+
+import numpy as np
 
 cdef enum:
     LINE_BYTES = 64
@@ -23,6 +27,42 @@ cdef double[256] ERROR_OF
 for _number in range(256):
     ERROR_OF[_number] = 2. ** ((_number - LEAST_ERROR) / float(ERROR_STEPS))
 ERROR_OF[NO_BOUND] = INFINITY
+
+
+def bounds(Graph graph not None, const float[::1] query not None, const slot_t[::1] slots not None):
+    """Return what the distances of some rows from a query are at least and at most.
+
+    Parameters
+    ----------
+    graph : Graph
+    query : float32 (dim,)
+        As the user gave it.
+    slots : uint32 (n,)
+
+    Returns
+    -------
+    low, high : float32 (n,)
+        Both None where codes bound nothing, or the query holds NaN or Inf or is too long.
+    """
+    cdef Py_ssize_t n = slots.shape[0]
+    cdef bint are_known = False
+    cdef Scratch* s = graph.take(1)
+    if s == NULL:
+        raise MemoryError("no memory to bound distances")
+    try:
+        low, high = np.empty((2, n + 1), np.float32)
+        keys = np.empty(n + 1, np.uint32)
+        are_known = graph.core.coded and graph.vectors.prepare(&query[0], s.query)
+        if are_known:
+            are_known = _bound(graph, s, slots, keys, low, high)
+    finally:
+        graph.give(s)
+    return (low[:n], high[:n]) if are_known else (None, None)
+
+
+cdef bint _bound(Graph graph, Scratch* s, const slot_t[::1] slots, key_t[::1] keys, float[::1] low, float[::1] high):
+    encode_query(&graph.core, s)
+    return bound_distances(&graph.core, s, &slots[0], slots.shape[0], &keys[0], &low[0], &high[0])
 
 
 cdef void look_ahead(const Core* g, const slot_t* slots, Py_ssize_t n) noexcept nogil:

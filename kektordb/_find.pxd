@@ -11,3 +11,4 @@ cdef Py_ssize_t pool_size(Py_ssize_t n, Py_ssize_t k, Py_ssize_t ef, Py_ssize_t 
 cdef double margin(const Core* g, const Scratch* s, double key) noexcept nogil
 cdef Py_ssize_t n_within(const uint64_t* pool, Py_ssize_t n, double limit) noexcept nogil
 cdef void encode(const Core* g, Scratch* s, const float* row, float low, float per_unit) noexcept nogil
+cdef void encode_query(const Core* g, Scratch* s) noexcept nogil
