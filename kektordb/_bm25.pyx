@@ -38,7 +38,6 @@ from kektordb._memory cimport free_block, resize_block
 from kektordb._textfield cimport TextField, next_term
 from kektordb._topk cimport (
     Cursor,
-    Errand,
     Scratch,
     Words,
     count_of,
@@ -283,7 +282,6 @@ cdef class TextIndex:
         s.threshold = 0
         s.allowed = NULL
         s.n_words = 0
-        s.errand = Errand(NULL, 0, NULL, 0, NULL)
         s.is_sparse = False
         for (number, term), given in weights.items():
             if not 0 <= number < len(self.fields):

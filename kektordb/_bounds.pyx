@@ -52,7 +52,7 @@ def bounds(Graph graph not None, const float[::1] query not None, const slot_t[:
     try:
         low, high = np.empty((2, n + 1), np.float32)
         keys = np.empty(n + 1, np.uint32)
-        are_known = graph.core.coded and graph.vectors.prepare(&query[0], s.query)
+        are_known = can_bound(&graph.core) and graph.vectors.prepare(&query[0], s.query)
         if are_known:
             are_known = _bound(graph, s, slots, keys, low, high)
     finally:

@@ -4,7 +4,7 @@ Together, without the GIL from the first to the last step:
 
 1. The words find their best, and the vector its nearest: the candidates.
 2. They are put in the order of slots; what both sides found is one candidate.
-3. Each side scores what only the other one found, the vector only as much as matters. Rows and texts of these are
+3. Each side scores what only the other one found, the vector only as much as matters. Codes and texts of these are
    asked for before they are read: nobody has read them lately.
 4. Two scores become one (`_fusion`), and the best are chosen.
 """
@@ -20,7 +20,7 @@ from kektordb._bounds cimport bound_distances, can_bound, look_ahead as look_ahe
 from kektordb._find cimport pool_size
 from kektordb._fusion cimport make_parts, spread
 from kektordb._hnsw cimport Graph
-from kektordb._topk cimport Errand, Scratch as TextScratch, look_ahead, rewind, score_slots, sort_best
+from kektordb._topk cimport Scratch as TextScratch, look_ahead, rewind, score_slots, sort_best
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 from kektordb._walk cimport Core, Scratch, Space, query_of, sort_entries
 
@@ -28,7 +28,6 @@ cdef enum:
     # Candidates of each side: so many, or so many for each result.
     LEAST_CANDIDATES = 100
     CANDIDATES_PER_RESULT = 4
-    CERTAIN = 2                 # nearest for each result that are compared in all likelihood
     MINMAX = 0                  # in `_fusion.METHODS`
     LEGACY = 3
 
@@ -236,10 +235,6 @@ cdef class Candidates:
                               self.values, &n_near)
         self.is_bad = n_near < 0
         if not self.is_bad:
-            if is_bounded:
-                words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, min(n_near, CERTAIN * k), NULL)
-            else:
-                words.errand = Errand(core.exact.rows, core.exact.row_bytes, self.found, n_near, self.selected)
             self.index.find(words, allowed, n_allowed)
             self.join(n_near, words)
             if method == LEGACY:

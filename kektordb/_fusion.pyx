@@ -4,7 +4,8 @@ It knows the candidates only by their place in the arrays. Native, because after
 """
 
 from libc.math cimport INFINITY, isnan, sqrt
-from libc.stdlib cimport qsort
+from libc.stdint cimport uint32_t
+from libc.string cimport memcpy
 
 # By the number that stands for it.
 METHODS = ("minmax", "rrf", "dbsf", "legacy")
@@ -81,30 +82,52 @@ cdef void _take_ranks(double* values, double* spare, Py_ssize_t n, double worse)
 
     Equal values share the better rank: which of them came first says nothing.
     """
-    cdef Py_ssize_t i, low, high, middle, n_found = 0
+    cdef Py_ssize_t i, rank = 0, n_found = 0
+    cdef uint32_t* places = <uint32_t*>spare
+    cdef double value, before = 0
     for i in range(n):
         if values[i] > worse:
-            spare[n_found] = values[i]
+            places[n_found] = <uint32_t>i
             n_found += 1
-    qsort(spare, n_found, sizeof(double), _compare)
-    for i in range(n):
-        if not values[i] > worse:
+        else:
             values[i] = 0
-            continue
-        low, high = 0, n_found
-        while low < high:
-            middle = (low + high) // 2
-            if spare[middle] > values[i]:
-                low = middle + 1
-            else:
-                high = middle
-        values[i] = 1. / (RANK_K + 1 + low)
+    places = _sort(values, places, places + n, n_found)
+    for i in range(n_found):
+        value = values[places[i]]
+        if i == 0 or value != before:
+            rank = i + 1
+        before = value
+        values[places[i]] = 1. / (RANK_K + rank)
 
 
-cdef int _compare(const void* a, const void* b) noexcept nogil:
-    """Order descending."""
-    cdef double x = (<const double*>a)[0], y = (<const double*>b)[0]
-    return (x < y) - (x > y)
+cdef uint32_t* _sort(const double* values, uint32_t* places, uint32_t* room, Py_ssize_t n) noexcept nogil:
+    """Sort `n` places by their values, the largest first; returns where they are: there, or in `room`.
+
+    By merging without branches, which in data without order would be foreseen half the time.
+    """
+    cdef Py_ssize_t start, width = 1
+    while width < n:
+        start = 0
+        while start < n:
+            _merge(values, places + start, min(width, n - start), min(2 * width, n - start), room + start)
+            start += 2 * width
+        places, room = room, places
+        width *= 2
+    return places
+
+
+cdef inline void _merge(const double* values, const uint32_t* places, Py_ssize_t middle, Py_ssize_t stop,
+                        uint32_t* into) noexcept nogil:
+    """Merge the sorted places before `middle` with those from there to `stop`."""
+    cdef Py_ssize_t i = 0, j = middle
+    cdef bint is_second
+    while i < middle and j < stop:
+        is_second = values[places[j]] > values[places[i]]
+        into[i + j - middle] = places[j] if is_second else places[i]
+        i += not is_second
+        j += is_second
+    memcpy(into + i + j - middle, places + i, (middle - i) * sizeof(uint32_t))
+    memcpy(into + j, places + j, (stop - j) * sizeof(uint32_t))
 
 
 cdef void _as_original(double* nearness, double* text, Py_ssize_t n) noexcept nogil:

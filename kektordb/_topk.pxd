@@ -41,15 +41,6 @@ cdef struct Words:
     int first, stop             # its cursors
 
 
-cdef struct Errand:
-    # rows that the caller will read next: while a search computes, it asks for them
-    const char* rows            # NULL: there is no errand
-    Py_ssize_t row_bytes
-    const slot_t* slots
-    Py_ssize_t n                # of which none is left when it is zero
-    slot_t* best                # room for k slots: the rows of the best texts will be read, too
-
-
 cdef struct Scratch:
     Scratch* next
     Cursor* cursors
@@ -65,7 +56,6 @@ cdef struct Scratch:
     double threshold            # scores up to it are of no use
     const word_t* allowed       # NULL: all slots
     Py_ssize_t n_words
-    Errand errand
     bint is_sparse              # few slots are allowed: ask before scoring
     double sums[WINDOW]         # of the window, zero between windows
     word_t marks[MARK_WORDS]

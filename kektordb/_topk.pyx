@@ -362,9 +362,6 @@ cdef void find_best(Scratch* s) noexcept nogil:
         s.order[i] = <int>i
         stop = max(stop, <uint64_t>s.cursors[i].last + 1)
     while low < stop:
-        if s.errand.best != NULL and low >= stop // 4 * 3:
-            _extend_errand(s)
-        _run_errand(&s.errand, <Py_ssize_t>((stop - low + WINDOW - 1) // WINDOW))
         if s.allowed == NULL or _any_allowed(s, low >> 6):
             most = 0
             for i in range(s.n):
@@ -373,31 +370,6 @@ cdef void find_best(Scratch* s) noexcept nogil:
             if most > s.threshold:
                 _search_window(s, <slot_t>low)
         low += WINDOW
-
-
-cdef void _run_errand(Errand* errand, Py_ssize_t n_turns) noexcept nogil:
-    """Ask for some of the rows, so that `n_turns` calls do for all."""
-    cdef Py_ssize_t n = (errand.n + n_turns - 1) // n_turns
-    cdef const char* row
-    cdef const char* end
-    while n > 0:
-        errand.n -= 1
-        n -= 1
-        row = errand.rows + errand.slots[errand.n] * errand.row_bytes
-        end = row + errand.row_bytes
-        while row < end:
-            prefetch(row)
-            row += LINE_BYTES
-
-
-cdef void _extend_errand(Scratch* s) noexcept nogil:
-    """Go for the best of the first windows: most of them will be the best of all."""
-    cdef Py_ssize_t i
-    for i in range(s.found):
-        s.errand.best[i] = ~<slot_t>s.heap[i]
-    s.errand.slots = s.errand.best
-    s.errand.n = s.found
-    s.errand.best = NULL
 
 
 cdef inline word_t _allowed_word(const Scratch* s, Py_ssize_t word) noexcept nogil:
