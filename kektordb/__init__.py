@@ -23,6 +23,7 @@ from kektordb.tasks import Task
 if TYPE_CHECKING:
     from kektordb.backup import restore
     from kektordb.checking import check
+    from kektordb.repairing import repair
 
 __version__ = "0.1.0"
 
@@ -40,11 +41,12 @@ __all__ = [
     "build_info",
     "check",
     "open",
+    "repair",
     "restore",
 ]
 
 # What few programs need is loaded when it is first asked for.
-_LAZY = {"check": "kektordb.checking", "restore": "kektordb.backup"}
+_LAZY = {"check": "kektordb.checking", "repair": "kektordb.repairing", "restore": "kektordb.backup"}
 
 
 def __getattr__(name: str) -> Any:

@@ -9,14 +9,15 @@ from typing import TYPE_CHECKING
 
 from kektordb.errors import StorageError
 from kektordb.progress import Progress, check_progress, show
-from kektordb.storage import SaveReport, restore_archive, write_archive
+from kektordb.storage import OsBackend, SaveReport, restore_archive, write_archive
 from kektordb.storage.codec import FileHeader
+from kektordb.storage.directory import Directory
 from kektordb.validation import check_path
 
 if TYPE_CHECKING:
     from kektordb.database import Database
 
-__all__ = ["backup", "restore"]
+__all__ = ["backup", "require_empty", "restore"]
 
 # Files that are being written, so that two threads do not write the same one.
 _targets: set[str] = set()
@@ -68,6 +69,11 @@ class _Target:
     def __exit__(self, *_: object) -> None:
         with _targets_lock:
             _targets.discard(self._path)
+
+
+def require_empty(path: str) -> None:
+    """Raise StorageError unless a directory may become a database: it is not there, empty, or was left unfinished."""
+    Directory(path, OsBackend(), read_only=False).require_empty()
 
 
 def restore(file: str | os.PathLike[str], path: str | os.PathLike[str], *, progress: Progress = False) -> None:

@@ -19,7 +19,9 @@ from kektordb.maintenance import Maintenance
 from kektordb.metrics import Measured
 from kektordb.query import Explanation, Expression
 from kektordb.reading import IndexReader
+from kektordb.rebuilding import Lost
 from kektordb.refreshing import Refreshable
+from kektordb.repairing import RepairReport
 from kektordb.results import HitExplanation, TermScore
 from kektordb.storage import Damage, FileReport, RecoveryReport, SaveReport
 from kektordb.tasks import Tasks
@@ -53,7 +55,7 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
 }
 NAMES = {
     *("Database", "F", "Hit", "Index", "Item", "RecallCheck", "Results", "Task"),
-    *("__version__", "build_info", "check", "open", "restore", *ERRORS),
+    *("__version__", "build_info", "check", "open", "repair", "restore", *ERRORS),
 }
 
 METHODS = {
@@ -76,7 +78,7 @@ METHODS = {
 # What public calls give back.
 GIVEN = [
     *(KeyValueView, Explanation, Expression, HitExplanation, Maintenance, RecoveryReport, SaveReport, Tasks),
-    *(CheckReport, Damage, FileReport, IndexReport, TermScore),
+    *(CheckReport, Damage, FileReport, IndexReport, Lost, RepairReport, TermScore),
 ]
 
 

@@ -19,6 +19,7 @@ __all__ = [
     "CODEC_RAW",
     "FILE_HEADER_BYTES",
     "FOOTER_BYTES",
+    "FOOTER_MAGIC",
     "MAX_PART_BYTES",
     "MORE_FOLLOWS",
     "RECORD",

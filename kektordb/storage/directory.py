@@ -113,13 +113,13 @@ class Directory:
 
         What an earlier attempt that was cut short left in it goes. Raises DatabaseLocked, StorageError, OSError.
         """
+        self.require_empty()
         if not self.backend.exists(self.path):
             self.backend.mkdir(self.path)
             self.backend.sync_dir(os.path.dirname(self.path))
-        self._require_empty()
         self._lock = self.backend.lock(self.join(LOCK))
         try:
-            self._require_empty()  # again: now nobody else makes one
+            self.require_empty()  # again: now nobody else makes one
             for name in self.backend.listdir(self.path):
                 if name.startswith(TEMPORARY) or NUMBERED.fullmatch(name):
                     self.backend.unlink(self.join(name))
@@ -252,8 +252,10 @@ class Directory:
             raise StorageError(f"{self.path} is {data.decode().strip()}")
         return decode_manifest(data, path)
 
-    def _require_empty(self) -> None:
-        """Refuse a directory that holds anything but what an attempt to fill it left behind."""
+    def require_empty(self) -> None:
+        """Refuse a directory that holds anything but what an attempt to fill it left behind. Raises StorageError."""
+        if not self.backend.exists(self.path):
+            return
         if not self.backend.is_dir(self.path):
             raise StorageError(f"{self.path} is a file, expected a new or empty directory")
         names = self.backend.listdir(self.path)

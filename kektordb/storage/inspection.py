@@ -189,7 +189,7 @@ def _inspect_blocks(snapshot: Snapshot, number: int, table_offset: int, damage: 
                 buffer = bytearray(padded(block))
             try:
                 snapshot.stored(block, memoryview(buffer))
-            except CorruptSnapshot:
+            except StorageError:  # damaged, or the medium does not give it back
                 damage.append(Damage(block.offset, padded(block), f"block {i} of {len(blocks)} of section {name!r}"))
     if at != table_offset and not damage:
         damage.append(Damage(at, table_offset - at, "bytes that belong to no block"))

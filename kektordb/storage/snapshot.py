@@ -169,6 +169,10 @@ class Snapshot:
             raise CorruptSnapshot("a block is damaged", self._files.path_of(block.file), block.offset)
         return view
 
+    def unpack(self, block: Block, target: memoryview) -> None:
+        """Fill `target` with the raw bytes of one block. Raises CorruptSnapshot, StorageError."""
+        self._unpack([(block, target)])
+
     @property
     def n_files(self) -> int:
         """How many files it lies in."""
