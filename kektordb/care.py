@@ -165,11 +165,12 @@ class IndexCare(IndexReader):
 
             return compress(self._database, self._name, precision, control)
 
+        self._database._writable()
         return self._submit("compress", body)
 
     def _submit(self, kind: str, body: Body, changes: bool = True) -> Task:
         if changes:
-            self._database._writable()
+            self._database._tended()
         collection = self._collection()
 
         def of_this_index(control: Control) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from typing import Any
 from kektordb.collection import Step
 from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
+from kektordb.following import Source, follower_of
 from kektordb.index import Index
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
@@ -70,6 +71,8 @@ class Database(DatabaseCare, Refreshable, Measured):
         *,
         sync: str = "everysec",
         read_only: bool = False,
+        follow: str | os.PathLike[str] | Source | None = None,
+        follow_interval: float = 0.1,
         recover: str | None = None,
         autosave: str | Sequence[str] = "60 1000",
         aof_rewrite_percentage: int = 100,
@@ -90,6 +93,12 @@ class Database(DatabaseCare, Refreshable, Measured):
         read_only : bool
             Look at what is there now, without a lock and without changing a file; writes raise ReadOnlyDatabase. What a
             writer does afterwards is seen after `refresh`.
+        follow : str, path or Source, optional
+            The directory of another database, which this one follows (see docs/replication.md): it has all that is
+            there, a moment later, in its own directory. Reads are served, writes raise ReadOnlyDatabase, until
+            `promote`.
+        follow_interval : float
+            Seconds between two looks at it; 0 to look only when `refresh` is called.
         recover : str, optional
             ``"prefix"`` accepts the loss of what follows a damaged record of the log. Without it damage is CorruptLog.
         autosave : str or sequence of str
@@ -107,6 +116,8 @@ class Database(DatabaseCare, Refreshable, Measured):
         ------
         DatabaseLocked
             Another process, named in the message, or this one has it open for writing.
+        ReadOnlyDatabase
+            It follows another database, and neither `follow` nor `read_only` was given.
         CorruptLog, CorruptSnapshot, StorageError, ConfigError
         """
         path = check_path(path)
@@ -116,13 +127,17 @@ class Database(DatabaseCare, Refreshable, Measured):
             raise ConfigError(f"expected recover to be None or 'prefix', got {recover!r:.80}")
         n_threads = n_cores() if n_threads is None else check_threads(n_threads)
         policies = parse_policies(autosave, aof_rewrite_percentage)
-        if path == ":memory:":
+        if path == ":memory:" and follow is None:
             return Database(":memory:", None, State(n_threads), read_only, False, None)
-        opening = Opening(os.path.abspath(path), sync, read_only, recover, n_threads, backend)
+        following = None if follow is None else follower_of(follow, follow_interval, path, read_only)
+        opening = Opening(os.path.abspath(path), sync, read_only, recover, n_threads, backend, following is not None)
         store, state, replay_s = opening.load()
-        database = Database(path, store, state, read_only, sync == "always", None if read_only else policies)
+        refused = read_only or following is not None
+        database = Database(path, store, state, refused, sync == "always", None if read_only else policies)
         if read_only:
             database._refreshing = Refreshing(opening)
+        if following is not None:
+            following.begin(database)
         # What was replayed would be replayed again: it counts for the next save.
         database._commits.apply_s = replay_s
         database._commits.n_changes = store.recovery_report.records_replayed
@@ -140,6 +155,8 @@ class Database(DatabaseCare, Refreshable, Measured):
             return
         self._refuse_inside_write()
         if self._gone is None:
+            if self._following is not None:
+                self._following.stop()
             self._upkeep.close()
         with self._save_lock, self._commits.lock:
             if self._gone is not None:
@@ -163,7 +180,8 @@ class Database(DatabaseCare, Refreshable, Measured):
     def _writable(self) -> State:
         state = self._live()
         if self._read_only:
-            raise ReadOnlyDatabase(f"the database {self._path!r} was opened with read_only=True")
+            why = "was opened with read_only=True" if self._following is None else "follows another one"
+            raise ReadOnlyDatabase(f"the database {self._path!r} {why}")
         return state
 
     def _refuse_inside_write(self) -> None:
@@ -330,7 +348,7 @@ class Database(DatabaseCare, Refreshable, Measured):
         self._live()
         with self._commits.lock:
             self._live()
-            if self._store is not None and not self._read_only:
+            if self._store is not None and not self._store.read_only:
                 self._store.sync_now()
 
     def _save_stats(self) -> tuple[int, int, int, float]:
@@ -362,7 +380,7 @@ class Database(DatabaseCare, Refreshable, Measured):
 
     @property
     def read_only(self) -> bool:
-        """Whether it was opened with ``read_only=True``."""
+        """Whether writes are refused: it was opened with ``read_only=True``, or follows another database."""
         return self._read_only
 
     @property

@@ -43,7 +43,7 @@ class DatabaseCare:
         StorageError
             The last snapshot and the log are as they were; nothing is lost.
         """
-        self._database._writable()
+        self._database._tended()
         check_progress(progress)
         return save(self._database, progress)
 

@@ -32,6 +32,8 @@ def _stop_at_exit() -> None:
     """End the threads of maintenance: none shall work in memory that the interpreter takes down."""
     for database in list(open_databases):
         if database._gone is None:
+            if database._following is not None:
+                database._following.stop(EXIT_S)
             database._upkeep.stop(EXIT_S)
 
 

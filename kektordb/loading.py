@@ -7,9 +7,11 @@ from typing import NamedTuple
 
 import msgspec
 
+from kektordb.errors import ConfigError, ReadOnlyDatabase
 from kektordb.operations import decode
 from kektordb.state import State
 from kektordb.storage import Backend, Store
+from kektordb.storage.codec import FILE_HEADER_BYTES
 
 __all__ = ["Loaded", "Opening"]
 
@@ -31,6 +33,8 @@ class Opening(msgspec.Struct, frozen=True):
         See `Database.open`.
     n_threads : int
         Of the state.
+    follows : bool
+        It follows another database, or will.
     """
 
     path: str
@@ -39,17 +43,19 @@ class Opening(msgspec.Struct, frozen=True):
     recover: str | None
     n_threads: int
     backend: Backend | None
+    follows: bool = False
 
     def load(self) -> Loaded:
         """Open the files and read them. On an error nothing stays open.
 
-        Raises DatabaseLocked, CorruptLog, CorruptSnapshot, StorageError.
+        Raises DatabaseLocked, ReadOnlyDatabase, ConfigError, CorruptLog, CorruptSnapshot, StorageError.
         """
         state = State(self.n_threads)
         store = Store.open(
             self.path, sync=self.sync, read_only=self.read_only, recover=self.recover, backend=self.backend
         )
         try:
+            self._check(store)
             if store.snapshot is not None:
                 state.load(store.snapshot.meta, store.snapshot)
             start = time.perf_counter()
@@ -58,3 +64,17 @@ class Opening(msgspec.Struct, frozen=True):
         except BaseException:
             store.close()
             raise
+
+    def _check(self, store: Store) -> None:
+        if self.read_only:
+            return
+        is_follower = store.lineage.is_follower
+        if is_follower and not self.follows:
+            raise ReadOnlyDatabase(
+                f"the database {self.path!r} follows another one: open it with follow= or read_only=True, or end that "
+                "with kektordb.replication.promote"
+            )
+        if self.follows and not is_follower and (store.generation > 1 or store.log_bytes > FILE_HEADER_BYTES):
+            raise ConfigError(
+                f"expected a new directory, or one that follows already, got {self.path!r}, a database in its own right"
+            )

@@ -56,7 +56,7 @@ class Upkeep:
         self.clock = clock
         self._saving = None if saving is None else Saving(saving, clock())
         # A vacuum comes before a refine: it makes less to refine.
-        self._policies: list[Policy] = [] if database.read_only else [Vacuuming(), Refining()]
+        self._policies: list[Policy] = [] if database.read_only and saving is None else [Vacuuming(), Refining()]
         if self._saving is not None:
             self._policies.insert(0, self._saving)
         self._database = weakref.ref(database)

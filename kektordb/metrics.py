@@ -9,6 +9,7 @@ from kektordb._metrics import Latencies
 if TYPE_CHECKING:
     from kektordb.collection import Collection
     from kektordb.commit import Commits
+    from kektordb.following import Following
     from kektordb.maintenance import Upkeep
     from kektordb.state import State
     from kektordb.storage import Store
@@ -23,6 +24,7 @@ class Measured:
 
     if TYPE_CHECKING:
         _commits: Commits
+        _following: Following | None
         _store: Store | None
         _upkeep: Upkeep
 
@@ -44,6 +46,8 @@ class Measured:
                 "n_syncs": store.n_syncs,
                 "last_seq": store.last_seq,
             }
+        if self._following is not None:
+            stats["following"] = self._following.stats()
         return stats
 
     def metrics(self) -> dict[str, Any]:
@@ -54,8 +58,9 @@ class Measured:
         dict
             By index: ``n_added``, ``n_deleted``, ``n_batch_queries``, and the latencies of ``search`` (single searches)
             and ``add`` (calls that write items). Of the database: those of ``commit`` and ``save``, bytes saved, tasks
-            by status, and with files ``n_syncs`` and bytes. Latencies are ``count``, ``total_s``, ``max_s``, ``p50_s``,
-            ``p90_s``, ``p99_s``, and ``buckets``: pairs of seconds and the calls that took less, see docs/recall.md.
+            by status, with files ``n_syncs`` and bytes, and of a follower ``following``, as in `stats`. Latencies are
+            ``count``, ``total_s``, ``max_s``, ``p50_s``, ``p90_s``, ``p99_s``, and ``buckets``: pairs of seconds and
+            the calls that took less, see docs/recall.md.
         """
         state, store, upkeep = self._live(), self._store, self._upkeep
         found: dict[str, Any] = {
@@ -65,6 +70,8 @@ class Measured:
             "n_saved_bytes": upkeep.n_saved_bytes,
             "tasks": _of_tasks(upkeep),
         }
+        if self._following is not None:
+            found["following"] = self._following.stats()
         if store is not None:
             found |= {"n_syncs": store.n_syncs, "log_bytes": store.log_bytes, "snapshot_bytes": store.snapshot_bytes}
         return found

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
-from kektordb.errors import HistoryDiverged, SnapshotNeeded
+from kektordb.errors import ConfigError, HistoryDiverged, SnapshotNeeded
 from kektordb.operations import Operation, decode
 
 if TYPE_CHECKING:
     from kektordb.commit import Commits
     from kektordb.database import Database
+    from kektordb.following import Following
     from kektordb.loading import Opening
     from kektordb.state import State
     from kektordb.storage.log import Record
@@ -22,13 +23,21 @@ class Refreshable:
     """The part of `Database` that sees what others write."""
 
     _refreshing: Refreshing | None = None
+    _following: Following | None = None
     if TYPE_CHECKING:
         _commits: Commits
 
         def _live(self) -> State: ...
+        def _writable(self) -> State: ...
+
+    def _tended(self) -> State:
+        """Return the state of a database that is saved and kept small, though perhaps nothing may be written to it."""
+        return self._writable() if self._following is None else self._live()
 
     def refresh(self) -> int:
         """See what a writer has done since a database was opened with ``read_only=True``, or since the last refresh.
+
+        A database that follows another one takes in all that is there now.
 
         What is seen is always what the writer had at some moment. Usually the new records of the log are applied; when
         saves have removed them from the log, a new state is loaded beside the old one, which then takes twice the
@@ -43,13 +52,35 @@ class Refreshable:
 
         Raises
         ------
+        HistoryDiverged
+            A follower, and what it has is not what its leader has: this one must be made anew, or promoted.
         CorruptLog, CorruptSnapshot, StorageError
             What was there before is still served; the next refresh tries again.
         """
         self._live()
+        if self._following is not None:
+            return self._following.refresh(cast("Database", self))
         with self._commits.lock:
             self._live()
             return 0 if self._refreshing is None else self._refreshing.refresh(cast("Database", self))
+
+    def promote(self) -> None:
+        """End following: from now on this database is written to, and has a history of its own.
+
+        Nothing of what was its leader is taken in any more, and what follows that leader, and has got further than this
+        database had at this moment, is refused here (HistoryDiverged). It makes the records so far durable.
+
+        Raises
+        ------
+        ConfigError
+            It does not follow.
+        StorageError
+            It goes on to follow.
+        """
+        self._live()
+        if self._following is None:
+            raise ConfigError("expected a database that follows another one")
+        self._following.promote(cast("Database", self))
 
 
 class Refreshing:

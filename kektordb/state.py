@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ from kektordb.operations import (
 from kektordb.precision import convert, reserve_conversion
 from kektordb.types import Section, SectionReader
 
-__all__ = ["FrozenState", "Reader", "State"]
+__all__ = ["FrozenState", "Reader", "State", "joined"]
 
 _TAKE_MEMORY = (PutItems, PutMetadata)
 
@@ -181,30 +181,13 @@ class State:
 
     def replay(self, operations: Iterator[Operation], step: Callable[[], None] | None = None) -> None:
         """Apply logged operations, one after the other; single items that follow each other as one batch."""
-        waiting: list[PutItems] = []
-        seen: set[str] = set()
-        for operation in operations:
-            if not (isinstance(operation, PutItems) and _joins(waiting, seen, operation)):
-                self._replay_joined(waiting)
-                waiting, seen = [], set()
-            if isinstance(operation, PutItems):
-                waiting.append(operation)
-                seen.update(operation.ids)
-            else:
-                self.reserve(operation)
-                self.apply(operation)
-                self.tidy()
-            if step is not None:
-                step()
-        self._replay_joined(waiting)
-
-    def _replay_joined(self, puts: list[PutItems]) -> None:
-        if puts:
-            operation = _join(puts)
-            self._collection(operation.number)
+        for operation, n in joined(operations):
             self.reserve(operation)
             self.apply(operation)
             self.tidy()
+            if step is not None:
+                for _ in range(n):
+                    step()
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
@@ -250,9 +233,26 @@ class State:
 _JOIN_ROWS = 4096
 
 
+def joined(operations: Iterable[Operation]) -> Iterator[tuple[Operation, int]]:
+    """Yield operations that mean the same: items that follow each other as one. With each, how many it stands for."""
+    waiting: list[PutItems] = []
+    seen: set[str] = set()
+    for operation in operations:
+        if waiting and not (isinstance(operation, PutItems) and _joins(waiting, seen, operation)):
+            yield _join(waiting), len(waiting)
+            waiting, seen = [], set()
+        if isinstance(operation, PutItems):
+            waiting.append(operation)
+            seen.update(operation.ids)
+        else:
+            yield operation, 1
+    if waiting:
+        yield _join(waiting), len(waiting)
+
+
 def _joins(waiting: list[PutItems], seen: set[str], operation: PutItems) -> bool:
-    """Tell whether an operation can be one batch with those before it."""
-    if not waiting or len(seen) + len(operation.ids) > _JOIN_ROWS:
+    """Tell whether an operation can be one batch with those that wait."""
+    if len(seen) + len(operation.ids) > _JOIN_ROWS:
         return False
     first = waiting[0]
     return (

@@ -22,6 +22,7 @@ from kektordb.reading import IndexReader
 from kektordb.rebuilding import Lost
 from kektordb.refreshing import Refreshable
 from kektordb.repairing import RepairReport
+from kektordb.replication import Feed, Position, Source
 from kektordb.results import HitExplanation, TermScore
 from kektordb.storage import Damage, FileReport, RecoveryReport, SaveReport
 from kektordb.tasks import Tasks
@@ -61,7 +62,7 @@ NAMES = {
 METHODS = {
     kektordb.Database: {
         *("backup", "batch", "check", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance"),
-        *("metrics", "open"),
+        *("metrics", "open", "promote"),
         *("path", "read_only", "recovery_report", "refresh", "rewrite_aof", "save", "stats", "sync", "tasks"),
     },
     kektordb.Index: {
@@ -74,11 +75,15 @@ METHODS = {
     kektordb.Item: {"id", "metadata", "vector"},
     kektordb.Task: {"cancel", "done", "error", "message", "progress", "result", "status", "wait"},
     Maintenance: {"pause", "paused", "resume"},
+    Feed: {"close", "read", "snapshot"},
+    Position: {"digest", "history", "parse", "place", "seq"},
+    Source: {"read", "snapshot"},
 }
 # What public calls give back.
 GIVEN = [
     *(KeyValueView, Explanation, Expression, HitExplanation, Maintenance, RecoveryReport, SaveReport, Tasks),
     *(CheckReport, Damage, FileReport, IndexReport, Lost, RepairReport, TermScore),
+    *(Feed, Position, Source),
 ]
 
 
@@ -132,7 +137,8 @@ def test_every_public_function_has_its_types(name: str, value: Any) -> None:
     signature = inspect.signature(value)
     assert signature.return_annotation is not inspect.Signature.empty, name
     for parameter in signature.parameters.values():
-        assert parameter.name == "self" or parameter.annotation is not inspect.Parameter.empty, (name, parameter)
+        is_typed = parameter.annotation is not inspect.Parameter.empty
+        assert is_typed or parameter.name in ("self", "cls"), (name, parameter)
 
 
 @pytest.mark.parametrize("name", ERRORS)

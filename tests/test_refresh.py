@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import errno
-import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 from faults import Fault, MemoryBackend
+from partner import Model, running
 from states import contents
+from watched import Watched
 from writer import prepare, step, vec
 
 import kektordb
 from kektordb.database import Database
 from kektordb.errors import CorruptLog, StorageFailed
-from kektordb.storage.backend import Buffer, File, Mode
 from kektordb.storage.log import LogReader, look_onward
 from kektordb.tasks import Control
 from kektordb.vacuum import vacuum
@@ -278,57 +275,6 @@ def fail(*_: object) -> None:
 # -------------------------------------------------------------------------------------------------------- between calls
 
 
-class Watched:
-    """A backend that tells a function of each call before it is made."""
-
-    def __init__(self, disk: MemoryBackend, tell: Callable[[str, str], None]) -> None:
-        self._disk = disk
-        self._tell = tell
-
-    def __getattr__(self, name: str) -> Any:
-        def call(path: str, *args: Any) -> Any:
-            self._tell(name, path)
-            return getattr(self._disk, name)(path, *args)
-
-        return call
-
-    def open(self, path: str, mode: Mode) -> File:
-        self._tell("open", path)
-        return _WatchedFile(self._disk.open(path, mode), path, self._tell)
-
-
-class _WatchedFile:
-    def __init__(self, file: File, path: str, tell: Callable[[str, str], None]) -> None:
-        self._file = file
-        self._path = path
-        self._tell = tell
-
-    def pread(self, n: int, offset: int) -> bytes:
-        self._tell("pread", self._path)
-        return self._file.pread(n, offset)
-
-    def pread_into(self, target: memoryview, offset: int) -> int:
-        self._tell("pread_into", self._path)
-        return self._file.pread_into(target, offset)
-
-    def size(self) -> int:
-        self._tell("size", self._path)
-        return self._file.size()
-
-    def writev(self, parts: Sequence[Buffer]) -> int:
-        raise AssertionError("a reader writes nothing")
-
-    def truncate(self, size: int) -> None:
-        raise AssertionError("a reader writes nothing")
-
-    def sync(self) -> None:
-        self._tell("sync", self._path)
-        self._file.sync()
-
-    def close(self) -> None:
-        self._file.close()
-
-
 class Writer:
     """A writer that remembers each of its states."""
 
@@ -405,51 +351,24 @@ def test_a_writer_may_do_anything_between_two_calls_of_a_reader(act: str, what: 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills otherwise")
 def test_a_reader_beside_a_real_writer_that_is_killed(tmp_path: Path) -> None:
     rng = random.Random(5)
-    path = str(tmp_path / "db")
+    path = tmp_path / "db"
     model = Model()
     reader: Database | None = None
-    done = 0
-    for _ in range(3):
-        with running(path, done) as process:
-            assert process.stdout is not None
+    done = asked = 0
+    for _ in range(2):
+        with running("lead", path, done) as writer:
             reader = reader or Database.open(path, read_only=True)
             for _ in range(rng.randrange(10, 30)):
-                said = int(process.stdout.readline())
+                n = rng.randrange(1, 8)
+                writer.ask(n)
+                asked += n
+                said = writer.wait(rng.randrange(n + 1))
                 reader.refresh()
-                assert model.place(contents(reader), said + 1) is not None
-            process.kill()
-            process.stdout.read()
+                assert model.place(contents(reader), max(done, said + 1), asked) is not None
+            said = writer.kill()
         reader.refresh()
-        place = model.place(contents(reader), said + 1)
+        place = model.place(contents(reader), said + 1, asked)
         assert place is not None
-        done = place
+        done = asked = place
     assert reader is not None
     reader.close()
-
-
-class Model:
-    """The states that the writer goes through, made as far as they are asked for."""
-
-    def __init__(self) -> None:
-        self._db = Database.open(":memory:")
-        prepare(self._db)
-        self._states = [contents(self._db)]
-
-    def place(self, found: str, least: int) -> int | None:
-        """Return after how many steps, at least `least`, the writer was in this state."""
-        for n in range(least, least + 300):
-            while len(self._states) <= n:
-                step(self._db, len(self._states) - 1)
-                self._states.append(contents(self._db))
-            if self._states[n] == found:
-                return n
-        return None
-
-
-def running(path: str, start: int) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "PYTHONPATH": str(Path(kektordb.__file__).parent.parent)}
-    command = [sys.executable, str(Path(__file__).parent / "writer.py"), path, "everysec", str(start)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment)
-    assert process.stdout is not None
-    assert process.stdout.readline() == b"ready\n"
-    return process

@@ -24,10 +24,12 @@ __all__ = [
     "MORE_FOLLOWS",
     "RECORD",
     "RECORD_HEAD",
+    "Branch",
     "CloseNote",
     "FileHeader",
     "FileName",
     "Footer",
+    "Lineage",
     "LogName",
     "Manifest",
     "SectionTable",
@@ -136,6 +138,32 @@ class CloseNote(msgspec.Struct, frozen=True, array_like=True):
     chain: int
 
 
+class Branch(msgspec.Struct, frozen=True, array_like=True):
+    """A history that another one goes on from, and its last record that belongs to both."""
+
+    history: bytes
+    seq: int
+
+
+class Lineage(msgspec.Struct, frozen=True, array_like=True):
+    """Whose records these are.
+
+    Attributes
+    ----------
+    history : bytes
+        16 random bytes that stand for one row of records, wherever they lie: the uuid of the database in which they
+        were written first, or what a follower was given when it was promoted.
+    is_follower : bool
+        Records come from another database only.
+    branches : tuple of Branch
+        The histories that this one goes on from, oldest first.
+    """
+
+    history: bytes
+    is_follower: bool = False
+    branches: tuple[Branch, ...] = ()
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """Which files make up the database.
 
@@ -151,6 +179,8 @@ class Manifest(msgspec.Struct, frozen=True):
         The newest snapshot and the older ones it refers to.
     logs : tuple
         What happened after the snapshot, oldest first.
+    lineage : Lineage or None
+        None: the history is the uuid's own.
     """
 
     uuid: bytes
@@ -160,6 +190,11 @@ class Manifest(msgspec.Struct, frozen=True):
     files: tuple[FileName, ...]
     logs: tuple[LogName, ...]
     close: CloseNote | None = None
+    lineage: Lineage | None = None
+
+    def whose(self) -> Lineage:
+        """Return whose records these are."""
+        return Lineage(self.uuid) if self.lineage is None else self.lineage
 
 
 class SectionTable(msgspec.Struct, frozen=True, array_like=True):

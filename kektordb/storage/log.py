@@ -17,7 +17,7 @@ from ..errors import StorageFailed, StorageFull
 from .backend import NO_ROOM, Buffer, File
 from .codec import FILE_HEADER_BYTES, MAX_LAG, MAX_PART_BYTES, MORE_FOLLOWS, RECORD, RECORD_HEAD, CloseNote, record_seed
 
-__all__ = ["Log", "LogReader", "Onward", "Record", "digested", "look_onward"]
+__all__ = ["Log", "LogReader", "Onward", "Record", "digested", "foreseen", "look_onward"]
 
 # Up to here the parts of a payload are joined, which is cheaper than a longer vector of pieces for the kernel.
 JOIN_BYTES = 1 << 18
@@ -305,6 +305,19 @@ def digested(head: bytes | memoryview, kind: int, digest: int) -> int:
     the rest of a header is of its log. Two histories with the same digest at the same record are the same up to there.
     """
     return xxh3_64_intdigest(head[:20], digest ^ kind)
+
+
+def foreseen(seq: int, digest: int, kind: int, payload: Buffer) -> tuple[int, int]:
+    """Return the sequence number and the digest that there will be when a payload is appended to a log."""
+    view = memoryview(payload)
+    step = MAX_PART_BYTES if len(view) > JOIN_BYTES else max(1, len(view))
+    for start in range(0, max(1, len(view)), step):
+        part = view[start : start + step]
+        check = xxh3_64(part)
+        check.update(PADDING[len(part) & 7])
+        seq += 1
+        digest = digested(RECORD_HEAD.pack(check.intdigest(), seq, len(part), 0, 0, 0), kind, digest)
+    return seq, digest
 
 
 def look_onward(reader: LogReader, file: File) -> Onward:

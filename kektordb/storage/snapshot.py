@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from ..errors import CorruptSnapshot, StorageError
+from ..types import Section
 from .backend import File
 from .codec import (
     BLOCK,
@@ -18,6 +19,7 @@ from .codec import (
     FILE_HEADER_BYTES,
     FOOTER_BYTES,
     Footer,
+    SectionTable,
     Table,
     decode_footer,
     decode_snapshot_header,
@@ -177,6 +179,24 @@ class Snapshot:
     def n_files(self) -> int:
         """How many files it lies in."""
         return len(self._ends)
+
+    def copied(self) -> list[Section]:
+        """Return the sections as what another file can be written of; they are read block by block."""
+        return [
+            Section(name, section.item_bytes, section.n_bytes, self._copying(section))
+            for name, section in self._sections.items()
+        ]
+
+    def _copying(self, section: SectionTable) -> Callable[[int, int], memoryview]:
+        def read(start: int, stop: int) -> memoryview:
+            first, last = start // section.block_bytes, -(-stop // section.block_bytes)
+            blocks = self.blocks(section.name)[first:last]
+            target = memoryview(bytearray(sum(block.raw_bytes for block in blocks)))
+            self._fill(blocks, target)
+            start_at = first * section.block_bytes
+            return target[start - start_at : stop - start_at]
+
+        return read
 
     def n_file_bytes(self, number: int) -> int:
         """Return the size of one of the files."""

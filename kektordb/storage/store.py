@@ -26,14 +26,14 @@ from ..errors import (
 from ..types import Section
 from .archive import write_archive
 from .backend import Backend, Buffer, OsBackend
-from .codec import FILE_HEADER_BYTES, FileHeader, LogName, Manifest
+from .codec import FILE_HEADER_BYTES, FileHeader, Lineage, LogName, Manifest
 from .directory import TEMPORARY, Directory, log_name, naming_errors, snapshot_name
 from .log import Log, Record
 from .opening import Opened, open_files, open_newest, verify_files
 from .recovery import RecoveryReport
 from .snapshot_writer import Progress, SaveReport, Written, write_file
 from .sync import Syncer
-from .tail import Tail
+from .tail import Place, Tail
 
 __all__ = ["RecoveryReport", "Save", "SaveReport", "Store"]
 
@@ -128,6 +128,17 @@ class Store:
         if self._replay is not None:
             return self._replay.last_seq
         return 0 if self.snapshot is None else self.snapshot.seq
+
+    @property
+    def place(self) -> Place:
+        """The last record of a database that can be appended to, and the digest of all up to it."""
+        log = self._require_writable()
+        return Place(log.seq, log.digest)
+
+    @property
+    def lineage(self) -> Lineage:
+        """Whose records these are."""
+        return self._require_directory().manifest.whose()
 
     @property
     def log_bytes(self) -> int:
@@ -239,11 +250,12 @@ class Store:
         self._require_open()
         self._syncer.sync()
 
-    def begin_save(self) -> Save:
+    def begin_save(self, lineage: Lineage | None = None) -> Save:
         """Start a new log, so that a snapshot of the state as it is now can replace all older ones.
 
-        No record may be appended during the call. It syncs; `sync_now` beforehand makes that short. Raises StorageFull
-        or StorageError when nothing has changed, StorageFailed.
+        No record may be appended during the call. It syncs; `sync_now` beforehand makes that short. With `lineage` the
+        records from the new log on are those of another history. Raises StorageFull or StorageError when nothing has
+        changed, StorageFailed.
         """
         log = self._require_writable()
         self._syncer.sync()
@@ -253,8 +265,11 @@ class Store:
             with naming_errors(f"cannot create {directory.join(log_name(number + 1))}"):
                 file = directory.create_log(number + 1, log.end, log.seq)
             logs = (*manifest.logs, LogName(number + 1, log.seq, log.digest))
+            lineage = manifest.lineage if lineage is None else lineage
             try:
-                self._publish(msgspec.structs.replace(manifest, generation=number + 1, logs=logs, close=None))
+                self._publish(
+                    msgspec.structs.replace(manifest, generation=number + 1, logs=logs, close=None, lineage=lineage)
+                )
             except StorageFailed:
                 file.close()
                 raise

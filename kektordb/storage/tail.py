@@ -44,13 +44,13 @@ class Tail:
     Parameters
     ----------
     directory : Directory
-        Opened read-only; its manifest is read anew by each pass.
+        Opened read-only; its manifest is read anew by each pass, before the log that it names last.
     reader : LogReader
         Where the last log was read to. Its file is closed by `close`.
     """
 
     def __init__(self, directory: Directory, reader: LogReader) -> None:
-        self._directory = directory
+        self.directory = directory
         self._uuid = directory.manifest.uuid
         self._reader = reader
 
@@ -103,22 +103,33 @@ class Tail:
         """
         failures = 0
         while failures < TRIES:
-            self._directory.open()
-            if self._directory.manifest.uuid != self._uuid:
-                raise HistoryDiverged(f"{self._directory.path} holds another database by now")
-            with naming_errors(f"cannot read the log in {self._directory.path}"):
+            self.directory.open()
+            if self.directory.manifest.uuid != self._uuid:
+                raise HistoryDiverged(f"{self.directory.path} holds another database by now")
+            with naming_errors(f"cannot read the log in {self.directory.path}"):
                 self._require_same()
                 yield from self._read()
             name = self._next()
             if name is None:
                 return
             failures += not self._move(name)
-        raise StorageError(f"{self._directory.path}: logs vanish as soon as they are looked for")
+        raise StorageError(f"{self.directory.path}: logs vanish as soon as they are looked for")
+
+    def behind_bytes(self) -> int:
+        """Return how many bytes the logs hold behind the last record that was yielded, as far as is known."""
+        n_bytes = self._reader.size - self._reader.good_end
+        for name in self.directory.manifest.logs:
+            if name.number > self._reader.number:
+                with contextlib.suppress(OSError):
+                    file = self.directory.open_file(log_name(name.number), "read")
+                    n_bytes += max(0, file.size() - FILE_HEADER_BYTES)
+                    file.close()
+        return n_bytes
 
     def sync(self) -> None:
         """Make what was read durable where it lies. Raises StorageError."""
         # Windows syncs only files that are open for writing.
-        with naming_errors(f"cannot sync {self._directory.path}"), contextlib.suppress(PermissionError):
+        with naming_errors(f"cannot sync {self.directory.path}"), contextlib.suppress(PermissionError):
             self._reader.file.sync()
 
     def close(self) -> None:
@@ -130,7 +141,7 @@ class Tail:
         reader.look_again()
         head = bytes(reader.last_head)
         if reader.size < reader.good_end or reader.file.pread(len(head), reader.last_at) != head:
-            path = self._directory.join(log_name(reader.number))
+            path = self.directory.join(log_name(reader.number))
             raise HistoryDiverged(f"{path}: record {reader.good_seq} was there and is not any more")
         reader.last_head = head  # a view would keep the whole window that it lies in
 
@@ -144,13 +155,13 @@ class Tail:
             reader.look_again()
         raise CorruptLog(
             f"record {reader.stop_seq + 1} is damaged although it was made durable",
-            self._directory.join(log_name(reader.number)),
+            self.directory.join(log_name(reader.number)),
             reader.stop_end,
         )
 
     def _next(self) -> LogName | None:
         """Return the log that goes on from here, or None when this is the last one."""
-        reader, logs = self._reader, self._directory.manifest.logs
+        reader, logs = self._reader, self.directory.manifest.logs
         if reader.number == logs[-1].number:
             return None
         name = next((name for name in logs if name.number > reader.number and name.seq >= reader.good_seq), None)
@@ -159,16 +170,16 @@ class Tail:
         if any(name.number == reader.number for name in logs):
             raise CorruptLog(
                 f"it ends with record {reader.good_seq}, but the next log does not begin there",
-                self._directory.join(log_name(reader.number)),
+                self.directory.join(log_name(reader.number)),
                 reader.good_end,
             )
         if logs[0].seq > reader.good_seq:
-            raise _needed(self._directory, reader.good_seq)
-        raise HistoryDiverged(f"{self._directory.path}: the writer went on from before record {reader.good_seq}")
+            raise _needed(self.directory, reader.good_seq)
+        raise HistoryDiverged(f"{self.directory.path}: the writer went on from before record {reader.good_seq}")
 
     def _move(self, name: LogName) -> bool:
         """Go on with another log; return whether it was there."""
-        reader = _open(self._directory, name)
+        reader = _open(self.directory, name)
         if reader is None:
             return False
         old, self._reader = self._reader, reader
