@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from states import contents
-from writer import prepare, step
+from steps import prepare, step
 
 import kektordb
 

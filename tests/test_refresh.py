@@ -12,8 +12,9 @@ import pytest
 from faults import Fault, MemoryBackend
 from partner import Model, running
 from states import contents
+from steps import prepare, step
 from watched import Watched
-from writer import prepare, step, vec
+from writer import vec
 
 import kektordb
 from kektordb.database import Database
