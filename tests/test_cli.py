@@ -78,6 +78,18 @@ def test_check_says_by_its_status_what_it_found(
     assert run(capsys, "check", tmp_path / "none", status=3) == ""
 
 
+def test_repair_says_what_is_lost(database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "3 indexes, 59 items, 1 key" in run(capsys, "repair", database, "--out", tmp_path / "new")
+    assert "not empty" in answer(capsys, "repair", database, "--out", tmp_path / "new", status=3)["error"]["message"]
+    log = next(database.glob("log-*"))
+    data = bytearray(log.read_bytes())
+    data[-20] ^= 1
+    log.write_bytes(data)
+    found = answer(capsys, "repair", database, "--out", tmp_path / "newer", status=2)
+    assert [lost["what"] for lost in found["lost"]] == ["records"]
+    assert "lost:\n  an unknown number of records: " in run(capsys, "repair", database, "--out", tmp_path / "newest", status=2)
+
+
 def test_info(database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with kektordb.open(database) as db:
         db["a"].add("x", vec(5))

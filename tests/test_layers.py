@@ -42,7 +42,7 @@ ROWS = {
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
         *("interrupts", "loading", "refreshing", "replication", "following", "promoting"),
-        *("keeping", "backup", "checking", "repairing", "dumping"),
+        *("keeping", "backup", "checking", "repairing", "dumping", "undumping"),
     ],
     "edges": ["__init__", "__main__", "cli", "commands", "server", "client", "integrations", "vectorizer", "cluster"],
 }
