@@ -68,6 +68,8 @@ cdef packed struct Row:
 # ---------------------------------------------------------------------------------------------------------- one field
 
 @cython.final
+# The collector would take the regions away before __dealloc__ reads the cells in them. (They lead to no cycle.)
+@cython.no_gc_clear
 cdef class TextField:
     """The texts of one field."""
 

@@ -11,6 +11,7 @@ import threading
 from array import array
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sections import Sections
 
+import kektordb
 from kektordb._bitmap import Bitmap
 from kektordb._bm25 import TextIndex
 from kektordb.errors import ConfigError, CorruptSnapshot
@@ -588,3 +590,24 @@ def test_sections_that_cannot_be_are_refused(name: str, data: bytes) -> None:
     index = filled(700, seed=9, n_fields=1, n_terms=20).index
     with pytest.raises(CorruptSnapshot):
         loaded(index, 700, **{name: data})
+
+
+def test_an_index_in_a_cycle_is_collected_whole() -> None:
+    """The collector cleared a field's memory before its lists in it were freed: a crash at the end of some programs."""
+    code = """
+import gc
+from array import array
+from kektordb._bm25 import TextIndex
+for _ in range(20):
+    index = TextIndex()
+    for slot in range(50):
+        for field in range(3):
+            index.add(field, slot, array("I", [1, 2, slot + 3]), array("I", [1, 1, 1]), 3)
+    cycle = [index]
+    cycle.append(cycle)
+    del index, cycle
+    gc.collect()
+"""
+    environment = {**os.environ, "PYTHONPATH": str(Path(kektordb.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
+    assert done.returncode == 0, done.stderr

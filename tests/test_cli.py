@@ -87,7 +87,9 @@ def test_repair_says_what_is_lost(database: Path, tmp_path: Path, capsys: pytest
     log.write_bytes(data)
     found = answer(capsys, "repair", database, "--out", tmp_path / "newer", status=2)
     assert [lost["what"] for lost in found["lost"]] == ["records"]
-    assert "lost:\n  an unknown number of records: " in run(capsys, "repair", database, "--out", tmp_path / "newest", status=2)
+    assert "lost:\n  an unknown number of records: " in run(
+        capsys, "repair", database, "--out", tmp_path / "newest", status=2
+    )
 
 
 def test_info(database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
