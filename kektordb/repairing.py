@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from kektordb import freezing
 from kektordb.backup import require_empty
 from kektordb.collection import Collection
 from kektordb.errors import KektorError
@@ -183,7 +184,7 @@ class _Patient:
         config, prefix = IndexConfig.from_dict(entry["config"]), f"{entry['number']}/"
         if self._is_verified and not pieces.lost(prefix=prefix):
             try:
-                return Collection.load(config, entry, Reader(pieces, prefix))
+                return freezing.load(config, entry, Reader(pieces, prefix))
             except KektorError:
                 pass  # the bytes are those that were written, but they were wrong then already
         collection, lost = rebuild(entry["name"], config, entry, pieces, prefix, self.state.n_threads, step)
