@@ -237,6 +237,9 @@ class Following:
                 with database._save_lock, database._commits.lock:
                     database._live()
                     adopt(store, snapshot, Place(handover.seq, handover.digest), handover.lineage)
+                    for number, collection in state.collections.items():
+                        if number in database._state.collections:
+                            collection.succeed(database._state.collections[number])
                     database._state = state
                     database._commits.exchange(state, store)
                     database._commits.n_changes, database._commits.apply_s = 0, 0.0
