@@ -297,7 +297,9 @@ cdef class Postings:
     def load(self, str prefix, reader, Py_ssize_t n_slots, Py_ssize_t n_terms, Py_ssize_t n_live):
         """Replace the contents by the sections that `freeze` gave. Raises CorruptSnapshot for what it cannot be."""
         cdef Block delta = _loaded(reader, f"{prefix}.delta")
-        cdef bint is_sound = delta.size % <Py_ssize_t>sizeof(entry_t) == 0
+        cdef bint is_sound
+        if delta.size % <Py_ssize_t>sizeof(entry_t):
+            raise CorruptSnapshot(f"{prefix}.delta: a part of an entry")
         self.index = _loaded(reader, f"{prefix}.index")
         self.slots = _loaded(reader, f"{prefix}.slots")
         self.n_base = self.slots.size // <Py_ssize_t>sizeof(slot_t)
@@ -307,7 +309,7 @@ cdef class Postings:
         self.room = 0
         self.n_live = n_live
         with nogil:
-            is_sound = is_sound and self._is_sound(n_slots, n_terms)
+            is_sound = self._is_sound(n_slots, n_terms)
         if not is_sound:
             raise CorruptSnapshot(f"{prefix}: the postings contradict one another")
 

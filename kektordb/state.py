@@ -13,7 +13,7 @@ import numpy as np
 
 from kektordb import freezing
 from kektordb.collection import Collection, Step
-from kektordb.errors import CorruptSnapshot, IndexNotFound, KektorError
+from kektordb.errors import CorruptLog, CorruptSnapshot, IndexNotFound, KektorError, ReplicationError, StorageError
 from kektordb.kv import KeyValue
 from kektordb.operations import (
     Configure,
@@ -35,6 +35,8 @@ from kektordb.types import Section, SectionReader
 __all__ = ["FrozenState", "Reader", "State", "joined"]
 
 _TAKE_MEMORY = (PutItems, PutMetadata)
+# What comes of contents that no version writes, but whose checks are right.
+_STRANGE = (KektorError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError)
 
 
 class FrozenState(msgspec.Struct, frozen=True):
@@ -180,8 +182,21 @@ class State:
             raise KektorError(f"an operation names index number {number}, which does not exist") from None
 
     def replay(self, operations: Iterator[Operation], step: Callable[[], None] | None = None) -> None:
-        """Apply logged operations, one after the other; single items that follow each other as one batch."""
+        """Apply logged operations, one after the other; single items that follow each other as one batch.
+
+        Raises CorruptLog when one cannot be applied, although its check was right; the state is of no use then.
+        """
+        try:
+            self._replay(operations, step)
+        except (StorageError, ReplicationError):
+            raise
+        except _STRANGE as error:
+            raise CorruptLog(f"an operation of the log cannot be applied: {error!r:.300}") from error
+
+    def _replay(self, operations: Iterator[Operation], step: Callable[[], None] | None) -> None:
         for operation, n in joined(operations):
+            if isinstance(operation, PutItems):
+                self._collection(operation.number)
             self.reserve(operation)
             self.apply(operation)
             self.tidy()
@@ -218,15 +233,17 @@ class State:
         """Fill an empty state from a snapshot. Raises CorruptSnapshot."""
         try:
             catalogue: dict[str, Any] = msgspec.msgpack.decode(meta)
-            self.next_number = catalogue["next_number"]
+            self.next_number = msgspec.convert(catalogue["next_number"], int)
             for entry in catalogue["indexes"]:
-                number = entry["number"]
+                number = msgspec.convert(entry["number"], int)
                 config = IndexConfig.from_dict(entry["config"])
                 self.collections[number] = freezing.load(config, entry, Reader(snapshot, f"{number}/"))
-                self.numbers[entry["name"]] = number
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
-            raise CorruptSnapshot(f"the catalogue of a snapshot cannot be read: {error!r}") from error
-        self.kv.load(snapshot)
+                self.numbers[msgspec.convert(entry["name"], str)] = number
+            self.kv.load(snapshot)
+        except StorageError:
+            raise
+        except _STRANGE as error:
+            raise CorruptSnapshot(f"a snapshot cannot be understood: {error!r:.300}") from error
 
 
 # Rows that are replayed as one batch: enough for the threads, little enough to hold in memory twice.

@@ -108,7 +108,7 @@ def test_no_crash_loses_what_was_promised(sync, campaign):
     disk = MemoryBackend()
     workload(disk, sync)
     n = n_cut = 0
-    wanted = campaign.count("STATES_OF_STORE", 1_000, 20_000)
+    wanted = campaign.count("STATES_OF_STORE", 1_500, 20_000)
     for seed in itertools.count(len(sync)):
         for state in crash_states(disk.history, seed=seed, per_step=30):
             n_cut += check_promise(state, sync)

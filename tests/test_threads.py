@@ -20,7 +20,7 @@ def rows(n: int, seed: int = 1) -> npt.NDArray[np.float32]:
     return np.random.default_rng(seed).standard_normal((n, DIM)).astype(np.float32)
 
 
-def run(*bodies: Callable[[], None]) -> None:
+def run(*bodies: Callable[[], None], seconds: float = JOIN_S) -> None:
     """Run each body in a thread, all begun together; fail when one raised or did not end."""
     errors: list[BaseException] = []
     start = threading.Barrier(len(bodies))
@@ -39,7 +39,7 @@ def run(*bodies: Callable[[], None]) -> None:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(JOIN_S)
+        thread.join(seconds)
     if errors:
         raise errors[0]
     assert not any(thread.is_alive() for thread in threads), "deadlock"

@@ -6,7 +6,7 @@ Nothing here touches a file. Decoders take the bytes and the name of the file fo
 from __future__ import annotations
 
 from struct import Struct
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import msgspec
 from xxhash import xxh3_64_intdigest
@@ -79,6 +79,11 @@ CODEC_BLOSC2 = 1
 
 _S = TypeVar("_S", bound=msgspec.Struct)
 
+# What is decoded from the contents of a file fits into the headers that are made of it.
+Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
+Check = Annotated[int, msgspec.Meta(ge=0)]
+Uuid = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+
 
 class FileHeader(msgspec.Struct, frozen=True):
     """The first 64 bytes of a log or a snapshot.
@@ -114,16 +119,16 @@ class Footer(msgspec.Struct, frozen=True):
 class FileName(msgspec.Struct, frozen=True, array_like=True):
     """A snapshot file that is needed, with its size."""
 
-    number: int
-    n_bytes: int
+    number: Count
+    n_bytes: Count
 
 
 class LogName(msgspec.Struct, frozen=True, array_like=True):
     """A log that is needed, with the last sequence number before it, and the digest of the history up to there."""
 
-    number: int
-    seq: int
-    digest: int = 0
+    number: Count
+    seq: Count
+    digest: Check = 0
 
 
 class CloseNote(msgspec.Struct, frozen=True, array_like=True):
@@ -132,10 +137,10 @@ class CloseNote(msgspec.Struct, frozen=True, array_like=True):
     `chain` is the check over the headers of all its records, each seeding the next.
     """
 
-    log: int
-    n_bytes: int
-    seq: int
-    chain: int
+    log: Count
+    n_bytes: Count
+    seq: Count
+    chain: Check
 
 
 class Branch(msgspec.Struct, frozen=True, array_like=True):
@@ -183,10 +188,10 @@ class Manifest(msgspec.Struct, frozen=True):
         None: the history is the uuid's own.
     """
 
-    uuid: bytes
-    generation: int
-    snapshot: int
-    snapshot_check: int
+    uuid: Uuid
+    generation: Count
+    snapshot: Count
+    snapshot_check: Check
     files: tuple[FileName, ...]
     logs: tuple[LogName, ...]
     close: CloseNote | None = None
@@ -201,16 +206,16 @@ class SectionTable(msgspec.Struct, frozen=True, array_like=True):
     """Where the blocks of one section lie; `blocks` are packed `BLOCK` rows."""
 
     name: str
-    item_bytes: int
-    n_bytes: int
-    block_bytes: int
+    item_bytes: Count
+    n_bytes: Count
+    block_bytes: Count
     blocks: bytes
 
 
 class Table(msgspec.Struct, frozen=True):
     """The contents of a snapshot."""
 
-    seq: int
+    seq: Count
     meta: bytes
     files: tuple[FileName, ...]
     sections: tuple[SectionTable, ...]
