@@ -18,6 +18,8 @@ from benchmarks.options import NO_AUTOSAVE, Options
 from benchmarks.report import table
 from benchmarks.truth import Floats, nearest
 from kektordb import Index, quality
+from kektordb.calibration import classes_of
+from kektordb.tasks import Control
 
 __all__ = ["run"]
 
@@ -75,8 +77,8 @@ def asked(
     found: dict[str, Any] = {"asked": []}
     if anew:
         with stopwatch() as watch:
-            index.calibrate().wait()
-        found["calibrate_s"] = watch.wall
+            quality.calibrate(index._collection(), Control(), ks=tuple(sorted({c for k in ks for c in classes_of(k)})))
+        found["calibrate_s"], found["calibrate_cpu_s"] = watch.wall, watch.all_cpu
     for name, part in queries.items():
         truth = nearest(rows, part, data.metric, max(ks))
         limits = distances_of(rows, part, truth, data.metric)
@@ -119,7 +121,7 @@ def stands(index: Index, data: Dataset, rows: Floats, queries: dict[str, Floats]
     try:
         for stand, weight in STANDS.items():
             quality.INSIDE_WEIGHT = weight
-            index.calibrate().wait()
+            quality.calibrate(index._collection(), Control(), ks=(K,))
             found[stand] = {
                 f"{name}, {target}": reached(index, part, limits[name], K, target) - target
                 for name, part in queries.items()
