@@ -1,0 +1,121 @@
+"""How does a client follow work in the background? As tasks, those of the database and those of the server."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import UNSET
+
+from kektordb import Database, Task, errors
+from kektordb.server.errors import explain
+from kektordb.server.replies import TaskInfo
+from kektordb.tasks import FAILED
+
+__all__ = ["Jobs"]
+
+_log = logging.getLogger("kektordb.server")
+
+MAX_JOBS = 1024
+DONE = {"vacuum": "vacuum cycle completed", "refine": "refine cycle completed"}
+
+
+class Jobs:
+    """The tasks that the server answered with.
+
+    Parameters
+    ----------
+    database : Database
+    grace_s : float
+        Seconds that an answer waits for a task to end: the original's clients look again after ten.
+    """
+
+    def __init__(self, database: Database, grace_s: float) -> None:
+        self._database = database
+        self._grace_s = grace_s
+        self._lock = threading.Lock()
+        self._own: OrderedDict[str, TaskInfo] = OrderedDict()
+        self._running: set[threading.Thread] = set()
+
+    def ended(self, message: str, **counts: int) -> TaskInfo:
+        """Return a task that has completed already."""
+        return self._keep(TaskInfo(_new_id(), "completed", message, **counts))
+
+    def failed(self, error: Exception) -> TaskInfo:
+        """Return a task that has failed already."""
+        return self._keep(TaskInfo(_new_id(), "failed", error=explain(error).text))
+
+    def follow(self, task: Task) -> TaskInfo:
+        """Return the state of a task of the database, when it has ended or has had its grace."""
+        try:
+            task.wait(self._grace_s)
+        except (errors.TaskFailed, TimeoutError):
+            pass
+        return _describe(task)
+
+    def start(self, work: Callable[[], object], message: str) -> TaskInfo:
+        """Begin work in a thread of its own; `message` is for its end."""
+        info = self._keep(TaskInfo(_new_id(), "started"))
+
+        def run() -> None:
+            try:
+                work()
+            except Exception as error:  # the outermost of this thread
+                _log.error("a task failed: %s", type(error).__name__)
+                self._keep(TaskInfo(info.id, "failed", error=explain(error).text))
+            else:
+                self._keep(TaskInfo(info.id, "completed", message))
+            finally:
+                self._running.discard(thread)
+
+        thread = threading.Thread(target=run, name="kektordb-job")
+        self._running.add(thread)
+        thread.start()
+        thread.join(self._grace_s)
+        return self._own.get(info.id, info)
+
+    def find(self, id: str) -> TaskInfo:
+        """Return the state of a task. Raises TaskNotFound."""
+        found = self._own.get(id)
+        return _describe(self._database.tasks[id]) if found is None else found
+
+    def close(self) -> None:
+        """Wait for the work that was begun."""
+        for thread in list(self._running):
+            thread.join()
+
+    def _keep(self, info: TaskInfo) -> TaskInfo:
+        with self._lock:
+            self._own[info.id] = info
+            while len(self._own) > MAX_JOBS:
+                self._own.popitem(last=False)
+        return info
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def _describe(task: Task) -> TaskInfo:
+    status, error = task.status, task.error
+    if status == "completed":
+        result: Any = task.result or UNSET
+        return TaskInfo(task.id, status, DONE.get(task.kind, f"{task.kind} completed"), result=result)
+    if error is not None:
+        return TaskInfo(task.id, FAILED, error=_told(error))
+    return TaskInfo(task.id, status, task.message or UNSET)
+
+
+def _told(error: str) -> str:
+    """Return the reason of a task without what names files of this machine."""
+    name, colon, _ = error.partition(":")
+    kind = getattr(errors, name, None) if colon else None
+    if kind is None and (not colon or not name.isidentifier()):
+        return error
+    if kind is not None and not issubclass(kind, errors.StorageError):
+        return error
+    return name

@@ -1,0 +1,58 @@
+"""What do all handlers share? The database, the tasks, the edges, the options."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+
+from kektordb import Database, Index, errors
+from kektordb.server.calls import Route
+from kektordb.server.edges import Edges
+from kektordb.server.errors import HttpError
+from kektordb.server.jobs import Jobs
+from kektordb.server.metrics import Metrics
+from kektordb.server.options import Options
+
+__all__ = ["Service"]
+
+
+class Service:
+    """One database as it is served.
+
+    Attributes
+    ----------
+    database : Database
+    options : Options
+    routes : sequence of Route
+    jobs : Jobs
+    edges : Edges
+    metrics : Metrics
+    n_waiting : int
+        Requests that wait for a thread or run in one.
+    """
+
+    def __init__(self, database: Database, options: Options, routes: Sequence[Route]) -> None:
+        self.database = database
+        self.options = options
+        self.routes = routes
+        self.limits = options.limits
+        self.jobs = Jobs(database, options.limits.grace_s)
+        self.edges = Edges(database)
+        self.metrics = Metrics()
+        self.n_waiting = 0
+        self._started_s = time.monotonic()
+        self.document: bytes | None = None  # of the interface; made when it is first asked for
+
+    @property
+    def uptime_s(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._started_s
+
+    def index(self, name: str) -> Index:
+        """Return an index. Raises HttpError 400 without a name, 404 when there is none."""
+        if not name:
+            raise HttpError(400, "index_name required", "ConfigError")
+        try:
+            return self.database.index(name)
+        except errors.IndexNotFound:
+            raise HttpError(404, f"index '{name}' not found", "IndexNotFound") from None
