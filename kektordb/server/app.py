@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -108,7 +109,7 @@ class Application:
         call = None
         try:
             headers = scope["headers"]
-            call, n_bytes = self.open(scope["method"], _path(scope), scope["query_string"], headers, scope["scheme"])
+            call = self.open(scope["method"], _path(scope), scope["query_string"], headers, scope["scheme"])
             body: bytes | bytearray | None = None
             if call.route.takes is not None:
                 body = await self._read(receive)
@@ -152,17 +153,17 @@ class Application:
             return self.perform(call)
 
         def leave(_: Future[Any]) -> None:
-            try:
+            with contextlib.suppress(RuntimeError):  # The loop has ended, and with it the count.
                 loop.call_soon_threadsafe(self._left)
-            except RuntimeError:
-                pass  # The loop has ended, and with it the count.
 
         future = self._threads.submit(work)
         future.add_done_callback(leave)
         wrapped = asyncio.wrap_future(future)
         ended, _ = await asyncio.wait((wrapped,), timeout=self._limits.request_s)
         if not ended:
-            raise HttpError(503, "the request takes too long; a write may still be done", headers=((b"retry-after", b"1"),))
+            raise HttpError(
+                503, "the request takes too long; a write may still be done", headers=((b"retry-after", b"1"),)
+            )
         return wrapped.result()
 
     def _left(self) -> None:
@@ -170,10 +171,8 @@ class Application:
 
     # --------------------------------------------------------------------------------- the steps, without waiting
 
-    def open(
-        self, method: str, path: bytes, query_string: bytes, headers: Headers, scheme: str = "http"
-    ) -> tuple[Call, int]:
-        """Return the call that the head of a request begins, and the announced size of its body. Raises HttpError."""
+    def open(self, method: str, path: bytes, query_string: bytes, headers: Headers, scheme: str = "http") -> Call:
+        """Return the call that the head of a request begins. Raises HttpError."""
         visitor = self.door.admit(headers, scheme)
         if visitor.may == NOBODY and path != b"/healthz":
             raise self.door.refuse(tuple(headers))
@@ -188,7 +187,7 @@ class Application:
         call = Call(self.service, route, args, query_string)
         call.sends_msgpack = visitor.sends_msgpack
         call.wants_msgpack = visitor.wants_msgpack
-        return call, visitor.n_bytes
+        return call
 
     def takes_long(self, call: Call, body: bytes | bytearray | None) -> bool:
         """Decode a small body, and tell whether the rest should run in a thread."""

@@ -63,7 +63,9 @@ class Call:
         if not self.query_string:
             return default
         try:
-            values = parse_qs(self.query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32)
+            values = parse_qs(
+                self.query_string.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=32
+            )
         except ValueError:
             raise HttpError(400, "invalid query string") from None
         return values.get(name, [default])[-1]
@@ -159,7 +161,8 @@ class Table:
         for route in routes:
             for path in (route.path, *route.aliases):
                 if path not in of_path:
-                    of_path[path] = methods = {}
+                    methods: dict[str, Route] = {}
+                    of_path[path] = methods
                     if "{" in path:
                         self._patterns.append((_pattern(path), methods))
                     else:
@@ -174,7 +177,8 @@ class Table:
         Raises HttpError: 404 for a path that is not there, 405 for a method that it does not know, 400 for parts that
         are no text.
         """
-        methods, parts = self._exact.get(path), ()
+        methods = self._exact.get(path)
+        parts: tuple[bytes, ...] = ()
         if methods is None:
             for pattern, candidates in self._patterns:
                 found = pattern.fullmatch(path)

@@ -78,7 +78,7 @@ def exact_floats(values: npt.NDArray[np.floating]) -> list[Any]:
     are enough to tell a float32 from its neighbours; the float64 nearest to that decimal prints as it.
     """
     if values.dtype != np.float32:
-        return values.tolist()
+        return list(values.tolist())
     flat = values.ravel()
     exact = flat.astype(np.float64)
     size = np.abs(exact)
@@ -101,7 +101,8 @@ def exact_floats(values: npt.NDArray[np.floating]) -> list[Any]:
                 break
     for i in (*odd.tolist(), *open_.tolist()):
         exact[i] = float(str(flat[i]))
-    return exact.reshape(values.shape).tolist()  # type: ignore[no-any-return]
+    numbers: list[Any] = exact.reshape(values.shape).tolist()  # type: ignore[assignment]
+    return numbers
 
 
 def _numbers(value: object) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import uuid
@@ -41,9 +42,11 @@ class Jobs:
         self._own: OrderedDict[str, TaskInfo] = OrderedDict()
         self._running: set[threading.Thread] = set()
 
-    def ended(self, message: str, **counts: int) -> TaskInfo:
-        """Return a task that has completed already."""
-        return self._keep(TaskInfo(_new_id(), "completed", message, **counts))
+    def imported(self, n: int) -> TaskInfo:
+        """Return the task of an import that has completed already."""
+        return self._keep(
+            TaskInfo(_new_id(), "completed", f"Imported {n} vectors", vectors_added=n, vectors_imported=n)
+        )
 
     def failed(self, error: Exception) -> TaskInfo:
         """Return a task that has failed already."""
@@ -51,10 +54,8 @@ class Jobs:
 
     def follow(self, task: Task) -> TaskInfo:
         """Return the state of a task of the database, when it has ended or has had its grace."""
-        try:
+        with contextlib.suppress(errors.TaskFailed, TimeoutError):
             task.wait(self._grace_s)
-        except (errors.TaskFailed, TimeoutError):
-            pass
         return _describe(task)
 
     def start(self, work: Callable[[], object], message: str) -> TaskInfo:

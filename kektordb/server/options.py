@@ -17,7 +17,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     ----------
     max_body_bytes : int
         Of a request, counted while it is read.
-    max_header_bytes : int
+    max_head_bytes : int
         Of the request line and all headers of a request.
     max_depth : int
         Of nested JSON and msgpack.
@@ -44,7 +44,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     max_body_bytes: int = 32 << 20
-    max_header_bytes: int = 32 << 10
+    max_head_bytes: int = 32 << 10
     max_depth: int = 64
     max_k: int = 10_000
     max_batch: int = 50_000

@@ -21,8 +21,8 @@ __all__ = [
     "Hits",
     "Ids",
     "IndexInfo",
-    "Keys",
     "KeyValuePair",
+    "Keys",
     "NodeList",
     "NodeRelations",
     "Place",
@@ -131,11 +131,11 @@ class Scored(msgspec.Struct):
 
     id: str
     score: float
-    distance: float | None | UnsetType = UNSET
+    distance: float | UnsetType | None = UNSET
     metadata: Metadata | UnsetType = UNSET
     vector: Vector | UnsetType = UNSET
-    text_score: float | None | UnsetType = UNSET
-    snippet: str | None | UnsetType = UNSET
+    text_score: float | UnsetType | None = UNSET
+    snippet: str | UnsetType | None = UNSET
 
 
 class Hits(msgspec.Struct):

@@ -1,4 +1,4 @@
-"""What stands in the bodies of requests? Unknown fields are ignored: every version of the original's client is served."""
+"""What stands in the bodies of requests? Unknown fields are ignored: clients of all versions are served."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ class AddItem(msgspec.Struct):
 
 
 class AddBatch(msgspec.Struct):
-    """Items one by one in `vectors`, or by column: `ids`, `matrix` (rows of float32 one after the other), `metadata`."""
+    """Items one by one in `vectors`; or by column: `ids`, `matrix` (their rows of float32 in one), `metadata`."""
 
     index_name: str = ""
     vectors: list[Item] | None = None

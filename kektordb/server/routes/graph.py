@@ -35,7 +35,11 @@ def link(call: Call) -> Status:
     body: Link = call.body
     _check(body.source_id, body.target_id, body.relation_type, body.inverse_relation_type or "-")
     call.service.edges.link(
-        _space(call, body.index_name), body.source_id, body.relation_type, body.target_id, body.inverse_relation_type or ""
+        _space(call, body.index_name),
+        body.source_id,
+        body.relation_type,
+        body.target_id,
+        body.inverse_relation_type or "",
     )
     return Status(message="Link created")
 
@@ -45,7 +49,11 @@ def unlink(call: Call) -> Status:
     body: Link = call.body
     _check(body.source_id, body.target_id, body.relation_type)
     call.service.edges.unlink(
-        _space(call, body.index_name), body.source_id, body.relation_type, body.target_id, body.inverse_relation_type or ""
+        _space(call, body.index_name),
+        body.source_id,
+        body.relation_type,
+        body.target_id,
+        body.inverse_relation_type or "",
     )
     return Status(message="Link removed")
 

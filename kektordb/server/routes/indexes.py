@@ -62,7 +62,9 @@ def create_index(call: Call) -> Status:
             metric=body.metric or "euclidean",
             precision=body.precision or "float32",
             m=body.m if body.m is not None and body.m > 0 else 16,
-            ef_construction=body.ef_construction if body.ef_construction is not None and body.ef_construction > 0 else 200,
+            ef_construction=body.ef_construction
+            if body.ef_construction is not None and body.ef_construction > 0
+            else 200,
             text_language=language,
             maintenance=None if body.maintenance is None else _settings(body.maintenance),
             **options,
@@ -119,22 +121,39 @@ def compress(call: Call) -> Reply:
 
 def _settings(given: dict[str, Any]) -> dict[str, Any]:
     """Return what is known of settings; clients of later versions send more."""
-    return {key: value for key, value in given.items() if key in MaintenanceConfig.__struct_fields__ and value is not None}
+    return {
+        key: value for key, value in given.items() if key in MaintenanceConfig.__struct_fields__ and value is not None
+    }
 
 
-_CREATED = {"takes": CreateIndex, "gives": Status, "writes": True}
+_CREATED: dict[str, Any] = {"takes": CreateIndex, "gives": Status, "writes": True}
 
 ROUTES = (
     Route("GET", "/vector/indexes", list_indexes, gives=list[IndexInfo]),
     Route("POST", "/vector/indexes", create_index, **_CREATED),
     Route("POST", "/vector/actions/create", create_index, **_CREATED, aliases=["/vector/create"]),
-    Route("POST", "/vector/actions/compress", compress, takes=Compress, gives=TaskInfo, status=202, writes=True,
-          aliases=["/vector/compress"]),
+    Route(
+        "POST",
+        "/vector/actions/compress",
+        compress,
+        takes=Compress,
+        gives=TaskInfo,
+        status=202,
+        writes=True,
+        aliases=["/vector/compress"],
+    ),
     Route("POST", "/vector/indexes/{name}/config", configure, takes=dict[str, Any], gives=Status, writes=True),
     Route("GET", "/vector/indexes/{name}/config", get_config, gives=dict[str, Any]),
     Route("GET", "/vector/indexes/{name}/stats", get_stats, gives=dict[str, Any]),
-    Route("POST", "/vector/indexes/{name}/maintenance", maintain, takes=StartMaintenance, gives=TaskInfo, status=202,
-          writes=True),
+    Route(
+        "POST",
+        "/vector/indexes/{name}/maintenance",
+        maintain,
+        takes=StartMaintenance,
+        gives=TaskInfo,
+        status=202,
+        writes=True,
+    ),
     Route("GET", "/vector/indexes/{name}", get_index, gives=IndexInfo),
     Route("DELETE", "/vector/indexes/{name}", drop_index, status=204, writes=True),
 )

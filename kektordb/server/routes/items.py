@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ def import_items(call: Call) -> Reply:
         if error.status != 404:
             raise
         return Reply(202, jobs.failed(error))
-    return Reply(202, jobs.ended(f"Imported {n} vectors", vectors_added=n, vectors_imported=n))
+    return Reply(202, jobs.imported(n))
 
 
 def commit_import(call: Call) -> Status:
@@ -152,10 +153,8 @@ def delete(call: Call) -> Status | Removed:
         return Removed(index.delete(filter=body.filter, params=body.params))
     if not body.id:
         raise HttpError(400, "missing fields: index_name or id", "ConfigError")
-    try:
+    with contextlib.suppress(errors.ItemNotFound):
         index.delete(body.id)
-    except errors.ItemNotFound:
-        pass
     return Status()
 
 
@@ -211,8 +210,15 @@ ROUTES = (
     Route("POST", "/vector/actions/add-batch", add_batch, gives=Added, **_BATCH),
     Route("POST", "/vector/actions/import", import_items, gives=TaskInfo, status=202, **_BATCH),
     Route("POST", "/vector/actions/import/commit", commit_import, takes=IndexName, gives=Status, writes=True),
-    Route("POST", "/vector/actions/delete_vector", delete, takes=DeleteItems, gives=Status, writes=True,
-          aliases=["/vector/delete"]),
+    Route(
+        "POST",
+        "/vector/actions/delete_vector",
+        delete,
+        takes=DeleteItems,
+        gives=Status,
+        writes=True,
+        aliases=["/vector/delete"],
+    ),
     Route("POST", "/vector/actions/update-metadata", update_metadata, takes=UpdateMetadata, gives=Status, writes=True),
     Route("POST", "/vector/actions/get-vectors", get_many, takes=GetItems, gives=list[VectorData], threaded=True),
     Route("GET", "/vector/indexes/{name}/vectors/{id}", get, gives=VectorData),

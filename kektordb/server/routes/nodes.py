@@ -59,8 +59,14 @@ def search_nodes(call: Call) -> NodeList:
 
 
 ROUTES = (
-    Route("POST", "/graph/actions/set-node-properties", set_properties, takes=NodeProperties, gives=Properties,
-          writes=True),
+    Route(
+        "POST",
+        "/graph/actions/set-node-properties",
+        set_properties,
+        takes=NodeProperties,
+        gives=Properties,
+        writes=True,
+    ),
     Route("POST", "/graph/actions/get-node-properties", get_properties, takes=Relations, gives=Properties),
     Route("POST", "/graph/actions/search-nodes", search_nodes, takes=Nodes, gives=NodeList, threaded=True),
 )

@@ -186,7 +186,7 @@ def _scored(found: Results, include: frozenset[str] | None, with_snippet: bool) 
     for hit, score, distance in zip(found, scores, distances, strict=True):
         one = Scored(hit.id, score, distance)
         if "metadata" in include:
-            one.metadata = hit.metadata
+            one.metadata = hit.metadata or {}
         if "vector" in include and hit.vector is not None:
             one.vector = np.asarray(hit.vector)
         if hit.text_score is not None:
@@ -197,7 +197,7 @@ def _scored(found: Results, include: frozenset[str] | None, with_snippet: bool) 
     return hits
 
 
-# ------------------------------------------------------------------------------------------ items with what they link to
+# ----------------------------------------------------------------------------------------- items with what they link to
 
 
 class Related(msgspec.Struct):
@@ -249,10 +249,18 @@ def _relate(call: Call, index: Index, found: Results | list[str]) -> Relating:
 
 
 ROUTES = (
-    Route("POST", "/vector/actions/search", search, takes=Search, gives=Ids, threaded=takes_long,
-          aliases=["/vector/search"]),
-    Route("POST", "/vector/actions/search-with-scores", search_with_scores, takes=Search, gives=Hits,
-          threaded=takes_long),
+    Route(
+        "POST",
+        "/vector/actions/search",
+        search,
+        takes=Search,
+        gives=Ids,
+        threaded=takes_long,
+        aliases=["/vector/search"],
+    ),
+    Route(
+        "POST", "/vector/actions/search-with-scores", search_with_scores, takes=Search, gives=Hits, threaded=takes_long
+    ),
     Route("POST", "/vector/actions/search-batch", search_batch, takes=SearchBatch, gives=list[Hits], threaded=True),
     Route("POST", "/vector/actions/count", count, takes=Count, gives=Counted, threaded=True),
     Route("POST", "/vector/actions/list-ids", list_ids, takes=Count, gives=Ids, threaded=True),
