@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
-from kektordb import Database
+from kektordb.database import Database
 from kektordb.server.calls import Call, Raw, Reply, Table
 from kektordb.server.encodings import JSON, MSGPACK, check_depth, encode
 from kektordb.server.errors import HttpError, explain

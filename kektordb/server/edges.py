@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from kektordb import Database
+from kektordb.database import Database
 
 __all__ = ["RESERVED", "Edges", "Found", "Step"]
 

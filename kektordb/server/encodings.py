@@ -27,6 +27,7 @@ else:
     Matrix = np.ndarray
 
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b'[]{}"')
+_ALIKE = bytes.maketrans(b"{}", b"[]")
 _STRING = re.compile(rb'"[^"]*"')
 _FLOAT32 = np.dtype("<f4")
 # Powers of ten up to here are exact as float64.
@@ -61,10 +62,10 @@ def check_depth(body: bytes | bytearray, limit: int) -> None:
     rest = bytes(body)
     if b"\\" in rest:
         rest = rest.replace(b"\\\\", b"").replace(b'\\"', b"")
-    rest = _STRING.sub(b"", rest.translate(None, _NO_BRACKETS))
+    rest = _STRING.sub(b"", rest.translate(_ALIKE, _NO_BRACKETS))
     for _ in range(limit):
         n = len(rest)
-        rest = rest.replace(b"[]", b"").replace(b"{}", b"")
+        rest = rest.replace(b"[]", b"")
         if len(rest) == n:
             break
     if rest:

@@ -12,10 +12,11 @@ from typing import Any
 
 from msgspec import UNSET
 
-from kektordb import Database, Task, errors
+from kektordb import errors
+from kektordb.database import Database
 from kektordb.server.errors import explain
 from kektordb.server.replies import TaskInfo
-from kektordb.tasks import FAILED
+from kektordb.tasks import FAILED, Task
 
 __all__ = ["Jobs"]
 

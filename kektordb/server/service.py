@@ -5,7 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from kektordb import Database, Index, errors
+from kektordb import errors
+from kektordb.database import Database
+from kektordb.index import Index
 from kektordb.server.calls import Route
 from kektordb.server.edges import Edges
 from kektordb.server.errors import HttpError

@@ -14,7 +14,8 @@ from pathlib import Path
 import msgspec
 import uvicorn
 
-from kektordb import Database, errors
+from kektordb import errors
+from kektordb.database import Database
 from kektordb.server.app import Application, create_app
 from kektordb.server.logs import start_logging
 from kektordb.server.options import LOOPBACK, Limits, Options

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from kektordb import Index, errors
+from kektordb import errors
+from kektordb.index import Index
 from kektordb.server.calls import Call, Reply, Route
 from kektordb.server.errors import HttpError
 from kektordb.server.replies import IndexInfo, Status, TaskInfo

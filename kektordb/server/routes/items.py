@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kektordb import Index, Item, errors
+from kektordb import errors
+from kektordb.index import Index
+from kektordb.results import Item
 from kektordb.server import structs
 from kektordb.server.calls import Call, Reply, Route
 from kektordb.server.errors import HttpError

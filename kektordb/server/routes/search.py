@@ -10,8 +10,9 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
-from kektordb import Index, Results
+from kektordb.index import Index
 from kektordb.query import compile_filter
+from kektordb.results import Results
 from kektordb.server.calls import Call, Route
 from kektordb.server.encodings import exact_floats
 from kektordb.server.errors import HttpError
@@ -19,6 +20,7 @@ from kektordb.server.options import Limits
 from kektordb.server.replies import Counted, GraphNode, Hits, Ids, Plan, Scored
 from kektordb.server.routes.items import as_matrix, data_of
 from kektordb.server.structs import Count, Search, SearchBatch
+from kektordb.validation import check_fusion
 
 __all__ = ["ROUTES", "node_of"]
 
@@ -149,14 +151,16 @@ def _check_ef(ef: int | None) -> int | None:
 def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results | list[str]:
     """Return results; mere ids when a filter alone decides."""
     ef = _check_ef(body.ef_search)
+    alpha, fusion = 0.5 if body.alpha is None else body.alpha, body.fusion or "minmax"
+    if body.alpha is not None or body.fusion:
+        check_fusion(alpha, fusion)
     vector = body.query_vector
     # Zeros are no direction: clients send them for "no vector".
     if vector is not None and (not len(vector) or (vector[0] == 0 and not vector.any())):
         vector = None
     filter, text = body.filter or None, body.query_text or None
     if vector is not None and text is None and not body.snippet:
-        alpha = 0.5 if body.alpha is None else body.alpha
-        return index.search(vector, k, ef, filter, body.params, include, alpha=alpha, fusion=body.fusion or "minmax")
+        return index.search(vector, k, ef, filter, body.params, include, alpha=alpha, fusion=fusion)
     if vector is None and text is None:
         if filter is None:
             raise HttpError(400, "expected a query_vector, a query_text, or a filter", "VectorError")
@@ -170,8 +174,8 @@ def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results
         body.params,
         include,
         text=text,
-        alpha=0.5 if body.alpha is None else body.alpha,
-        fusion=body.fusion or "minmax",
+        alpha=alpha,
+        fusion=fusion,
         snippet=bool(body.snippet),
     )
 
