@@ -58,7 +58,7 @@ def made(request: pytest.FixtureRequest) -> Iterator[tuple[kektordb.Index, Float
     rng = np.random.default_rng(len(kind))
     rows = DATA[kind](rng)
     words = rng.integers(0, 40, (N, 5))
-    words[::3] = words[:: -1][::3] % 7
+    words[::3] = words[::-1][::3] % 7
     with kektordb.open(":memory:", n_threads=1) as db:
         index = db.create_index("x", metric=metric, text_language="simple", m=8, ef_construction=40)
         index.add_batch([str(i) for i in range(N)], rows, [{"t": " ".join(f"w{w}" for w in line)} for line in words])
