@@ -171,6 +171,25 @@ class Application:
 
     # --------------------------------------------------------------------------------- the steps, without waiting
 
+    def is_quick(self, method: str, path: bytes) -> bool:
+        """Tell whether a request may have its answer from `answer_now`."""
+        return self.table.is_quick(method, path)
+
+    def answer_now(
+        self, method: str, path: bytes, query_string: bytes, headers: Headers, body: bytes, scheme: str
+    ) -> Answer | None:
+        """Return the answer to a whole request, or None when it takes a thread; nothing was done then."""
+        started = time.perf_counter()
+        call = None
+        try:
+            call = self.open(method, path, query_string, headers, scheme)
+            if self.takes_long(call, body):
+                return None
+            done = self.perform(call)
+        except Exception as error:  # the outermost of this request
+            return self.refuse(call, method, error, started)
+        return self.finish(call, done, started)
+
     def open(self, method: str, path: bytes, query_string: bytes, headers: Headers, scheme: str = "http") -> Call:
         """Return the call that the head of a request begins. Raises HttpError."""
         visitor = self.door.admit(headers, scheme)
@@ -192,7 +211,7 @@ class Application:
     def takes_long(self, call: Call, body: bytes | bytearray | None) -> bool:
         """Decode a small body, and tell whether the rest should run in a thread."""
         threaded = call.route.threaded
-        if body is not None:
+        if body is not None and call.route.takes is not None:
             if len(body) > self._limits.inline_body_bytes:
                 return True
             self.decode(call, body)

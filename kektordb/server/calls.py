@@ -171,6 +171,12 @@ class Table:
                 if route.method == "GET":
                     of_path[path]["HEAD"] = route
 
+    def is_quick(self, method: str, path: bytes) -> bool:
+        """Tell whether a request may run without a thread; of paths without parts alone."""
+        methods = self._exact.get(path)
+        route = None if methods is None else methods.get(method)
+        return route is not None and route.threaded is not True and method != "HEAD"
+
     def find(self, method: str, path: bytes) -> tuple[Route, tuple[str, ...]]:
         """Return the route of a method and path, percent-encoded as it came, and the decoded parts of the path.
 

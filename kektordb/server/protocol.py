@@ -1,27 +1,35 @@
-"""How does a connection behave that sends its headers slowly, or too many of them? It is closed."""
+"""How does a connection behave? Slow or great heads close it; a short request is answered at once, without a task."""
 
 from __future__ import annotations
 
 import asyncio
+import http
 from typing import Any
 
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from kektordb.server.options import Limits
+from kektordb.server.app import Answer, Application
 
 __all__ = ["protocol_for"]
 
+_STATUS = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 
-def protocol_for(limits: Limits) -> type[HttpToolsProtocol]:
-    """Return uvicorn's HTTP protocol with bounds on the time and size of the head of a request.
 
-    uvicorn bounds neither: a client that sends a byte now and then, or headers without end, holds a connection or
-    memory as long as it likes.
+def protocol_for(app: Application) -> type[HttpToolsProtocol]:
+    """Return uvicorn's HTTP protocol with two changes.
+
+    It bounds the time and size of the head of a request: uvicorn bounds neither, so that a client that sends a byte now
+    and then, or headers without end, holds a connection or memory as long as it likes.
+
+    And a request that needs no waiting is answered as soon as its body is there, from the callback of the parser. The
+    way through ASGI makes a task, an event, a queue of messages and two writes for it, which together take longer than
+    a search (benchmarks/http.py).
     """
+    limits = app.service.limits
 
-    class BoundedProtocol(HttpToolsProtocol):
+    class Protocol(HttpToolsProtocol):
         def __init__(
             self,
             config: Config,
@@ -33,6 +41,14 @@ def protocol_for(limits: Limits) -> type[HttpToolsProtocol]:
             self._in_head = True
             self._n_head_bytes = 0
             self._head_timer: asyncio.TimerHandle | None = None
+            # A request that may be answered at once: its method, path and query, and the body so far.
+            self._quick: tuple[str, bytes, bytes] | None = None
+            self._quick_body = bytearray()
+            # When the last one was answered; one timer for all of them looks at it.
+            self._idle_since = 0.0
+            self._idle_timer: asyncio.TimerHandle | None = None
+
+        # ------------------------------------------------------------------------------------------- time and size
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
@@ -40,13 +56,16 @@ def protocol_for(limits: Limits) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            if self._idle_timer is not None:
+                self._idle_timer.cancel()
+                self._idle_timer = None
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
             if self._in_head:
                 self._n_head_bytes += len(data)
             super().data_received(data)
-            if self.transport.is_closing() or not self._in_head:
+            if not self._in_head or not self._n_head_bytes or self.transport.is_closing():
                 self._stop_timer()
             elif self._n_head_bytes > limits.max_head_bytes:
                 self.send_400_response("The headers are too large.")
@@ -56,25 +75,18 @@ def protocol_for(limits: Limits) -> type[HttpToolsProtocol]:
         def on_message_begin(self) -> None:
             super().on_message_begin()
             self._in_head = True
-            self._n_head_bytes = 0
+            self._n_head_bytes = 1
 
         def on_url(self, url: bytes) -> None:
-            self._count(len(url))
+            self._n_head_bytes += len(url)
             super().on_url(url)
 
         def on_header(self, name: bytes, value: bytes) -> None:
-            self._count(len(name) + len(value))
-            super().on_header(name, value)
-
-        def on_headers_complete(self) -> None:
-            self._in_head = False
-            super().on_headers_complete()
-
-        def _count(self, n_bytes: int) -> None:
-            """Count what the parser has taken apart; it turns the error into status 400."""
-            self._n_head_bytes += n_bytes
+            # Counted as bytes that came, and once more as what the parser made of them.
+            self._n_head_bytes += len(name) + len(value)
             if self._n_head_bytes > 2 * limits.max_head_bytes:
-                raise ValueError("the headers are too large")
+                raise ValueError("the headers are too large")  # which the parser turns into status 400
+            super().on_header(name, value)
 
         def _await_head(self) -> None:
             if self._head_timer is None:
@@ -90,4 +102,89 @@ def protocol_for(limits: Limits) -> type[HttpToolsProtocol]:
             if not self.transport.is_closing():
                 self.transport.close()
 
-    return BoundedProtocol
+        # ------------------------------------------------------------------------------------------- quick answers
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            if self._is_free():
+                method = self.parser.get_method().decode("ascii")
+                path, _, query = self.url.partition(b"?")
+                if app.is_quick(method, path):
+                    self._quick = (method, path, query)
+                    return
+            super().on_headers_complete()
+
+        def _is_free(self) -> bool:
+            """Tell whether nothing stands in the way of a quick answer: no request before, none that is special."""
+            return (
+                (self.cycle is None or self.cycle.response_complete)
+                and not self.pipeline
+                and not self.expect_100_continue
+                and not self.parser.should_upgrade()
+                and len(self.connections) < limits.max_connections
+                and len(self.tasks) < limits.max_connections
+                and not self.flow.write_paused
+            )
+
+        def on_body(self, body: bytes) -> None:
+            if self._quick is None:
+                super().on_body(body)
+                return
+            self._quick_body += body
+            if len(self._quick_body) > limits.inline_body_bytes:
+                self._go_slow()
+
+        def on_message_complete(self) -> None:
+            self._in_head = True
+            self._n_head_bytes = 0
+            if self._quick is None:
+                super().on_message_complete()
+                return
+            method, path, query = self._quick
+            answer = app.answer_now(method, path, query, self.headers, bytes(self._quick_body), self.scheme or "http")
+            if answer is None:
+                self._go_slow()
+                super().on_message_complete()
+                return
+            self._quick = None
+            self._quick_body.clear()
+            self._write(answer)
+
+        def _go_slow(self) -> None:
+            """Hand the request on to ASGI after all."""
+            body, self._quick_body, self._quick = self._quick_body, bytearray(), None
+            super().on_headers_complete()
+            if body:
+                super().on_body(bytes(body))
+
+        def _write(self, answer: Answer) -> None:
+            pieces = [_STATUS[http.HTTPStatus(answer.status)]]
+            closes = not self.parser.should_keep_alive() or self.parser.get_http_version() == "1.0"
+            for name, value in (*self.server_state.default_headers, *answer.headers):
+                if name == b"connection":
+                    closes = True
+                else:
+                    pieces += (name, b": ", value, b"\r\n")
+            pieces += (b"connection: close\r\n\r\n" if closes else b"\r\n", answer.body)
+            self.transport.write(b"".join(pieces))
+            self.server_state.total_requests += 1
+            if closes:
+                self.transport.close()
+                return
+            self._idle_since = self.loop.time()
+            if self._idle_timer is None:
+                self._idle_timer = self.loop.call_later(limits.keep_alive_s, self._look_idle)
+
+        def _look_idle(self) -> None:
+            """Close the connection when nothing has come for long."""
+            self._idle_timer = None
+            if self.transport.is_closing() or self.timeout_keep_alive_task is not None:
+                return
+            left = self._idle_since + limits.keep_alive_s - self.loop.time()
+            busy = self._quick is not None or not (self.cycle is None or self.cycle.response_complete)
+            if busy or left > 0:
+                self._idle_timer = self.loop.call_later(max(left, 1.0), self._look_idle)
+            else:
+                self.transport.close()
+
+    return Protocol

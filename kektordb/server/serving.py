@@ -134,15 +134,16 @@ def _run(database: Database, options: Options, listener: socket.socket) -> None:
     gc.collect()
     gc.freeze()
     _log.info("listening on http://%s:%d", f"[{host}]" if ":" in host else host, port)
-    _Server(config_for(app, options.limits)).run(sockets=[listener])
+    _Server(config_for(app)).run(sockets=[listener])
 
 
-def config_for(app: Application, limits: Limits) -> uvicorn.Config:
+def config_for(app: Application) -> uvicorn.Config:
     """Return how uvicorn is to run an application."""
+    limits = app.service.limits
     return uvicorn.Config(
         app,
         loop="auto",
-        http=protocol_for(limits),
+        http=protocol_for(app),
         ws="none",
         lifespan="on",
         log_config=None,
