@@ -707,6 +707,9 @@ def test_metrics_count_what_was_asked(call: Caller) -> None:
     assert 'kektordb_http_requests_total{method="POST",path="/vector/actions/search",status="200"} 3' in lines
     assert 'kektordb_http_requests_total{method="GET",path="other",status="404"} 1' in lines
     assert 'kektordb_index_items{index="a"} 3' in lines
+    assert 'kektordb_index_added_total{index="a"} 3' in lines
+    assert 'kektordb_search_seconds_count{index="a"} 3' in lines
+    assert "kektordb_commit_seconds_count 2" in lines
     for line in lines:
         assert line.startswith("# ") or len(line.rsplit(" ", 1)) == 2
         if not line.startswith("# "):

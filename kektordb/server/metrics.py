@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_left
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -42,19 +41,21 @@ class Metrics:
         found.statuses[status] = found.statuses.get(status, 0) + 1
         self.n_requests += 1
 
-    def render(self, stats: Mapping[str, Any], n_waiting: int, tasks: Mapping[tuple[str, str], int]) -> bytes:
+    def render(
+        self, stats: Mapping[str, Any], done: Mapping[str, Any], n_waiting: int, tasks: Mapping[tuple[str, str], int]
+    ) -> bytes:
         """Return all of it as Prometheus' text.
 
         Parameters
         ----------
-        stats : dict
-            As `Database.stats` gives it.
+        stats, done : dict
+            As `Database.stats` and `Database.metrics` give them.
         n_waiting : int
             Requests in threads or waiting for one.
         tasks : dict
             How many, by (kind, status).
         """
-        lines = [*self._requests(), *_database(stats)]
+        lines = [*self._requests(), *_database(stats), *_done(done)]
         lines += _gauge("kektordb_requests_waiting", "Requests in threads or waiting for one.", {"": n_waiting})
         lines += _gauge(
             "kektordb_tasks",
@@ -116,9 +117,45 @@ def _database(stats: Mapping[str, Any]) -> Iterator[str]:
             yield from _gauge(name, text, {"": stats[key]})
 
 
-def _gauge(name: str, text: str, values: Mapping[str, float]) -> Iterator[str]:
+OF_WORK = {
+    "n_added": ("kektordb_index_added_total", "Items added since the database was opened."),
+    "n_deleted": ("kektordb_index_deleted_total", "Items deleted."),
+    "n_batch_queries": ("kektordb_index_batch_queries_total", "Queries of batches."),
+}
+QUANTILES = {"0.5": "p50_s", "0.9": "p90_s", "0.99": "p99_s"}
+
+
+def _done(done: Mapping[str, Any]) -> Iterator[str]:
+    """Name what the database has done, whoever asked for it."""
+    indexes: Mapping[str, Any] = done["indexes"]
+    for key, (name, text) in OF_WORK.items():
+        values = {_labels(index=index): found[key] for index, found in indexes.items()}
+        yield from _gauge(name, text, values, "counter")
+    for key, text in (("search", "Searches without those of batches."), ("add", "Calls that write items.")):
+        yield from _summary(f"kektordb_{key}_seconds", text, {index: found[key] for index, found in indexes.items()})
+    for key, text in (("commit", "Writes, all that they wait for."), ("save", "Snapshots.")):
+        yield from _summary(f"kektordb_{key}_seconds", text, {"": done[key]})
+    yield from _gauge(
+        "kektordb_saved_bytes_total", "Bytes of snapshots written.", {"": done["n_saved_bytes"]}, "counter"
+    )
+
+
+def _summary(name: str, text: str, values: Mapping[str, Mapping[str, float]]) -> Iterator[str]:
     yield f"# HELP {name} {text}"
-    yield f"# TYPE {name} gauge"
+    yield f"# TYPE {name} summary"
+    for index, found in values.items():
+        of_index = {"index": index} if index else {}
+        if found["count"]:
+            for quantile, key in QUANTILES.items():
+                yield f"{name}{_labels(**of_index, quantile=quantile)} {found[key]:.9g}"
+        own = _labels(**of_index) if index else ""
+        yield f"{name}_sum{own} {found['total_s']:.9g}"
+        yield f"{name}_count{own} {found['count']}"
+
+
+def _gauge(name: str, text: str, values: Mapping[str, float], kind: str = "gauge") -> Iterator[str]:
+    yield f"# HELP {name} {text}"
+    yield f"# TYPE {name} {kind}"
     for labels, value in values.items():
         yield f"{name}{labels} {value}"
 
@@ -129,8 +166,3 @@ def _labels(**labels: object) -> str:
         for name, value in labels.items()
     )
     return "{" + ",".join(f'{name}="{value}"' for name, value in escaped) + "}"
-
-
-def by_kind(tasks: Iterator[Any]) -> Counter[tuple[str, str]]:
-    """Count tasks by kind and status."""
-    return Counter((task.kind, task.status) for task in tasks)

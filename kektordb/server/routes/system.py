@@ -33,7 +33,7 @@ def metrics(call: Call) -> Raw:
     """Return counters and sizes as Prometheus reads them."""
     service = call.service
     tasks = Counter((task.kind, task.status) for task in service.database.tasks)
-    body = service.metrics.render(service.database.stats(), service.n_waiting, tasks)
+    body = service.metrics.render(service.database.stats(), service.database.metrics(), service.n_waiting, tasks)
     return Raw(body, b"text/plain; version=0.0.4; charset=utf-8")
 
 
