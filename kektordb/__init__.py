@@ -23,7 +23,9 @@ from kektordb.tasks import Task
 if TYPE_CHECKING:
     from kektordb.backup import restore
     from kektordb.checking import check
+    from kektordb.dumping import dump
     from kektordb.repairing import repair
+    from kektordb.undumping import load
 
 __version__ = "0.1.0"
 
@@ -40,13 +42,21 @@ __all__ = [
     "__version__",
     "build_info",
     "check",
+    "dump",
+    "load",
     "open",
     "repair",
     "restore",
 ]
 
 # What few programs need is loaded when it is first asked for.
-_LAZY = {"check": "kektordb.checking", "repair": "kektordb.repairing", "restore": "kektordb.backup"}
+_LAZY = {
+    "check": "kektordb.checking",
+    "dump": "kektordb.dumping",
+    "load": "kektordb.undumping",
+    "repair": "kektordb.repairing",
+    "restore": "kektordb.backup",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from kektordb import __version__
-from kektordb.commands import copies, info, safety, serve
+from kektordb.commands import copies, dumps, info, safety, serve
 from kektordb.commands.answer import FAILED, USAGE
 from kektordb.errors import KektorError
 
 __all__ = ["main"]
 
-FAMILIES = (info, safety, copies, serve)
+FAMILIES = (info, safety, copies, dumps, serve)
 INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 

@@ -30,7 +30,7 @@ from kektordb.validation import (
 if TYPE_CHECKING:
     from kektordb.commit import Pending
 
-__all__ = ["Index"]
+__all__ = ["Index", "prepare"]
 
 Metadata = Mapping[str, Any]
 
@@ -157,7 +157,7 @@ class Index(IndexCare):
     ) -> None:
         began = perf_counter_ns()
         precision = collection.precision
-        prepared = _prepare(collection, ids, rows, precision)
+        prepared = prepare(collection, ids, rows, precision)
         blobs = encode_many(metadata, ids)
 
         def build(pending: Pending) -> Operation:
@@ -170,7 +170,7 @@ class Index(IndexCare):
                 if known is not None:
                     raise ItemExists(f"expected a new id, got {known!r}, which exists; upsert() replaces")
             # The index may have been compressed since.
-            as_now = prepared if collection.precision == precision else _prepare(collection, ids, rows)
+            as_now = prepared if collection.precision == precision else prepare(collection, ids, rows)
             put = PutItems(number, ids, as_now, blobs, replace)
             # Before other items of the same sync it would be applied too late.
             before = None if pending.has_items else conversion_before(collection, number, as_now)
@@ -260,7 +260,7 @@ class Index(IndexCare):
         self._database._commit(build)
 
 
-def _prepare(
+def prepare(
     collection: Collection, ids: list[str], rows: npt.NDArray[np.float32], precision: str | None = None
 ) -> npt.NDArray[np.float32]:
     """Return rows as they are logged: normalised for cosine, rounded for halves. Raises VectorError."""

@@ -92,6 +92,15 @@ def test_repair_says_what_is_lost(database: Path, tmp_path: Path, capsys: pytest
     )
 
 
+def test_dump_and_load(database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "3 indexes, 59 items, 1 key" in run(capsys, "dump", database, tmp_path / "out")
+    assert answer(capsys, "load", tmp_path / "out", tmp_path / "new")["n_items"] == 59
+    with kektordb.open(database) as db, kektordb.open(tmp_path / "new") as new:
+        assert db["a"].ids() == new["a"].ids()
+        assert dict(db.kv) == dict(new.kv)
+    assert answer(capsys, "dump", database, tmp_path / "out", status=3)["error"]["type"] == "StorageError"
+
+
 def test_info(database: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with kektordb.open(database) as db:
         db["a"].add("x", vec(5))
@@ -147,7 +156,7 @@ print(" ".join(sys.modules))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     heavy = {"blosc2", "lark", "Stemmer", "asyncio", "tqdm", "multiprocessing", "http", "pyarrow"}
-    heavy |= {f"kektordb.{name}" for name in ("backup", "checking", "repairing", "dumping", "integrity")}
+    heavy |= {f"kektordb.{name}" for name in ("backup", "checking", "repairing", "dumping", "undumping", "integrity")}
     assert set(done.stdout.split()) & heavy == set()
 
 

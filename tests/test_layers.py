@@ -60,6 +60,7 @@ DOORS = {
     "Stemmer": r"text/analyzer\.py",
     "blosc2": r"storage/snapshot\w*\.py",
     "tqdm": r"progress\.py",
+    "pyarrow": r"dumping\.py",
     "xxhash": r"storage/\w+\.py",
     "asyncio": r"(server|cluster|vectorizer)/.*\.py",
 }

@@ -13,6 +13,7 @@ from kektordb import errors
 from kektordb.care import IndexCare
 from kektordb.checking import CheckReport, IndexReport
 from kektordb.database import Database
+from kektordb.dumping import DumpReport
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValueView
 from kektordb.maintenance import Maintenance
@@ -56,7 +57,7 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
 }
 NAMES = {
     *("Database", "F", "Hit", "Index", "Item", "RecallCheck", "Results", "Task"),
-    *("__version__", "build_info", "check", "open", "repair", "restore", *ERRORS),
+    *("__version__", "build_info", "check", "dump", "load", "open", "repair", "restore", *ERRORS),
 }
 
 METHODS = {
@@ -82,7 +83,7 @@ METHODS = {
 # What public calls give back.
 GIVEN = [
     *(KeyValueView, Explanation, Expression, HitExplanation, Maintenance, RecoveryReport, SaveReport, Tasks),
-    *(CheckReport, Damage, FileReport, IndexReport, Lost, RepairReport, TermScore),
+    *(CheckReport, Damage, DumpReport, FileReport, IndexReport, Lost, RepairReport, TermScore),
     *(Feed, Position, Source),
 ]
 
