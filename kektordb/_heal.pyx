@@ -337,8 +337,8 @@ cdef class Move:
     """The way of the living rows of a graph to a fresh one.
 
     The calls follow one another: `reserve` and `copy` of all rows, `clear` and `look` at all old lists, `heal` of all
-    rows, `crown`, `link_back` of all rows, `connect`. While `reserve`, `copy` and `look` run nothing may move the arrays of the old graph: hold the read lock
-    of its collection. The others use the fresh graph alone.
+    rows, `crown`, `link_back` of all rows, `connect`. While `reserve`, `copy` and `look` run nothing may move the
+    arrays of the old graph: hold the read lock of its collection. The others use the fresh graph alone.
 
     Parameters
     ----------
