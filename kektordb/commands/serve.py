@@ -46,7 +46,9 @@ def add(commands: Commands) -> None:
     )
     _add_security(parser)
     parser.add_argument("--vectorizers-config", metavar="FILE", help="not served yet")
-    parser.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="info")
+    parser.add_argument(
+        "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="what is logged"
+    )
     parser.add_argument("--log-json", action="store_true", help="write the log as JSON, a line for each entry")
 
 
