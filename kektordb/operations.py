@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -68,17 +68,17 @@ class IndexConfig(msgspec.Struct, frozen=True):
     """
 
     metric: str = "cosine"
-    dim: int = 0
-    m: int = 16
-    ef_construction: int = 200
-    seed: int = 0
+    dim: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 0
+    m: Annotated[int, msgspec.Meta(ge=2, le=512)] = 16
+    ef_construction: Annotated[int, msgspec.Meta(ge=1, le=65_536)] = 200
+    seed: Annotated[int, msgspec.Meta(ge=0)] = 0
     precision: str = "float32"
     traversal: str = "codes"
     text_language: str = ""
     text_fields: tuple[str, ...] | None = None
     stop_words: tuple[str, ...] | None = None
-    k1: float = 1.2
-    b: float = 0.75
+    k1: Annotated[float, msgspec.Meta(ge=0, le=1000)] = 1.2
+    b: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
     field_weights: dict[str, float] | None = None
     maintenance: MaintenanceConfig = MaintenanceConfig()
 
