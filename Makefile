@@ -1,5 +1,5 @@
 # Everything happens in .venv, which each target makes or brings up to date when it has to.
-#   make demo|test|check|bench|fuzz|debug|tsan|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
+#   make demo|test|check|bench|crash|soak|fuzz|debug|tsan|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
 
 ifdef PYTHON
 CHOSEN := $(PYTHON)
@@ -19,7 +19,7 @@ BUILD_LOG := build/build.log
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench fuzz debug tsan build clean always
+.PHONY: demo test check bench crash soak fuzz debug tsan build clean always
 
 demo: $(VENV)/.built $(VENV)/.extra-examples
 	$(PY) examples/quickstart.py
@@ -38,6 +38,15 @@ check: $(BUILD_LOG) $(VENV)/.extra-check,test
 
 bench: $(VENV)/.built $(VENV)/.bench
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
+
+# Every test marked "crash" in its long form: about an hour; KEKTORDB_CRASH_… choose other counts (docs/durability.md).
+crash: $(VENV)/.built $(VENV)/.extra-test
+	$(PY) -m pytest tests -m crash $(PYTEST_ARGS)
+
+# A writer that is saved each minute and killed each two, for SOAK_MINUTES.
+SOAK_MINUTES ?= 30
+soak: $(VENV)/.built
+	$(PY) tests/soak.py $(SOAK_MINUTES)
 
 # Every test marked "fuzz" reads KEKTORDB_FUZZ_SECONDS and goes on that long. Exit status 5: no test has the mark.
 fuzz: $(VENV)/.built $(VENV)/.extra-test

@@ -126,6 +126,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(
             prepare(db)
             found = contents(db)
             check_searches(db, sync)
+        check_backup(Path(f"{path}.backup"))
         n_acknowledged += n_said - done
         follow(model, done, n_said)
         # What was under way may have happened whole.
@@ -138,6 +139,14 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(
     figures = {f"in_{name.replace(' ', '_')}": n for name, n in sorted(hit.items())}
     campaign.note("kill -9", sync, rounds=n_rounds, acknowledged=n_acknowledged, lost=0, failed_opens=0, **figures)
     assert n_acknowledged > n_rounds
+
+
+def check_backup(path: Path) -> None:
+    """There is none yet, or a whole one; of one that was not finished nobody sees anything."""
+    if path.exists():
+        with kektordb.open(path, read_only=True) as backup:
+            assert len(backup["a"]) > 0
+            check_searches(backup, "backup")
 
 
 def follow(model: kektordb.Database, start: int, end: int) -> None:

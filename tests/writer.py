@@ -43,6 +43,10 @@ def _group(db: kektordb.Database, n: int) -> None:
         db["a"].update_metadata(f"s{n - 6}", {"g": n})
 
 
+def _backup(db: kektordb.Database, n: int) -> None:
+    db.backup(f"{db.path}.backup")
+
+
 def _close(db: kektordb.Database, n: int) -> None:
     db.close()
 
@@ -63,11 +67,12 @@ ACTIONS: list[tuple[str, Action]] = [
     ("compress", lambda db, n: compress(db, "a", ("int8", "float16", "float32")[n // len(ACTIONS) % 3], Control())),
     ("rewrite", lambda db, n: db.rewrite_aof()),
     ("delete by filter", lambda db, n: db["a"].delete(filter=f"m = {n - 3}")),
+    ("backup", _backup),
     ("vacuum", lambda db, n: vacuum(db, "a", Control())),
     ("close", _close),
 ]
 # Those that leave the contents as they are: a model need not do them.
-SILENT = {"save", "rewrite", "vacuum", "close"}
+SILENT = {"save", "rewrite", "backup", "vacuum", "close"}
 
 
 def name_of(n: int) -> str:

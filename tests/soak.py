@@ -1,0 +1,137 @@
+"""How does a database fare that is written for half an hour, saved each minute and killed each two minutes?
+
+``python tests/soak.py [minutes]``: prints a line a life and ends with status 1 when something was lost, when memory
+drifted by more than 2 % after the first lives, or when the directory held more than three times the live data.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+
+import kektordb
+
+DIM = 64
+N_LIVE = 5_000
+SAVE_S = float(os.environ.get("KEKTORDB_SOAK_SAVE_SECONDS", "60"))
+LIFE_S = float(os.environ.get("KEKTORDB_SOAK_LIFE_SECONDS", "120"))
+WARM_UP = 2  # lives
+PACE_S = 0.02  # a batch each: so that half an hour is a matter of time and not of the machine
+MAX_DRIFT = 0.02
+MAX_DISK = 3.0
+
+
+def vectors(n: int) -> np.ndarray:
+    """Return the vectors of the n-th batch."""
+    return np.random.default_rng(n).standard_normal((20, DIM)).astype(np.float32)
+
+
+def write(path: str, n: int) -> None:
+    """Write batches from number `n` on, in place of the oldest ones, and say which were acknowledged."""
+    db = kektordb.open(path, autosave="", aof_rewrite_percentage=0)
+    items = db["items"] if "items" in db else db.create_index("items", metric="euclidean", precision="float32")
+    saved_at = time.monotonic()
+    while True:
+        with db.batch():
+            for j, vector in enumerate(vectors(n)):
+                items.upsert(f"i{(20 * n + j) % N_LIVE}", vector, {"batch": n, "text": f"number {n}"})
+            db.kv["batch"] = str(n).encode()
+        os.write(1, b"%d\n" % n)
+        n += 1
+        if time.monotonic() - saved_at > SAVE_S:
+            items.vacuum().wait(600)
+            db.rewrite_aof()
+            saved_at = time.monotonic()
+        time.sleep(PACE_S)
+
+
+def resident_bytes(process: int) -> int:
+    """Return the resident memory of a process."""
+    for line in Path(f"/proc/{process}/status").read_text().splitlines():
+        if line.startswith("VmRSS"):
+            return 1024 * int(line.split()[1])
+    return 0
+
+
+def disk_bytes(path: Path) -> int:
+    """Return the bytes of all files of a database; some may vanish meanwhile."""
+    total = 0
+    for name in os.listdir(path) if path.exists() else []:
+        try:
+            total += (path / name).stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def live(path: Path, n: int) -> dict[str, float]:
+    """Let a writer live once from batch `n` on; return what was measured when it was killed."""
+    command = [sys.executable, __file__, "--write", str(path), str(n)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        end, memory, most_disk = time.monotonic() + LIFE_S, [], 0
+        while time.monotonic() < end:
+            n = int(writer.stdout.readline()) + 1
+            if n % 25 == 0:
+                most_disk = max(most_disk, disk_bytes(path))
+                memory.append(resident_bytes(writer.pid))
+        writer.send_signal(signal.SIGKILL)
+        rest = writer.stdout.read().split()
+    n = int(rest[-1]) + 1 if rest else n
+    return {"n": n, "rss": float(np.median(memory[len(memory) // 2 :])), "disk": most_disk}
+
+
+def check(path: Path, n: int) -> tuple[int, float]:
+    """Open after a kill; return the batches there are, and the bytes of live data."""
+    with kektordb.open(path, autosave="") as db:
+        items = db["items"]
+        last = int(db.kv.get_str("batch"))
+        assert last >= n - 1, f"batch {n - 1} was acknowledged, {last} is the last"
+        assert len(items) == min(N_LIVE, 20 * (last + 1))
+        for batch in random.Random(n).sample(range(max(0, last - N_LIVE // 20 + 1), last + 1), 10):
+            for j, vector in enumerate(vectors(batch)):
+                item = items[f"i{(20 * batch + j) % N_LIVE}"]
+                assert item.metadata["batch"] == batch
+                assert np.array_equal(item.vector, vector)
+        assert db.check(deep=True).ok
+        backup = path.parent / "backup.kdb"
+        db.backup(backup)
+        return last + 1, backup.stat().st_size
+
+
+def main(minutes: float) -> int:
+    """Run, and return the exit status."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "db"
+        end, n, lives = time.monotonic() + 60 * minutes, 0, []
+        while time.monotonic() < end:
+            measured = live(path, n)
+            n, live_bytes = check(path, int(measured["n"]))
+            lives.append({**measured, "live": live_bytes, "disk_share": measured["disk"] / live_bytes})
+            print(json.dumps(lives[-1]), flush=True)
+    warm = lives[WARM_UP:]
+    drift = 0.0
+    if len(warm) > 2:
+        slope = np.polyfit(np.arange(len(warm)), [one["rss"] for one in warm], 1)[0]
+        drift = float(slope * (len(warm) - 1) / warm[0]["rss"])
+    disk = max((one["disk_share"] for one in warm), default=0.0)
+    print(
+        f"{len(lives)} lives, {20 * n:,} items written, none lost; RSS drift {drift:+.2%}, disk {disk:.2f} x live data"
+    )
+    return int(abs(drift) > MAX_DRIFT or disk > MAX_DISK)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--write"]:
+        write(sys.argv[2], int(sys.argv[3]))
+    else:
+        sys.exit(main(float(sys.argv[1]) if len(sys.argv) > 1 else 30.0))
