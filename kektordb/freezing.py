@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kektordb._bitmap import Bitmap
+from kektordb._vectors import MAX_DIM
 from kektordb.collection import Collection
 from kektordb.errors import CorruptSnapshot
 from kektordb.operations import IndexConfig
@@ -60,8 +61,10 @@ def load(config: IndexConfig, meta: dict[str, Any], reader: SectionReader) -> Co
     collection.tally.load(meta.get("calibration"))
     n = 0
     if meta["graph"] is not None:
-        n = meta["graph"]["n"]
-        collection._decide(meta["dim"]).load(meta["graph"], reader)
+        n, dim = meta["graph"]["n"], meta["dim"]
+        if not 1 <= dim <= MAX_DIM or config.dim not in (0, dim):
+            raise CorruptSnapshot(f"expected vectors of {config.dim or 'some'} dimensions, got {dim}")
+        collection._decide(dim).load(meta["graph"], reader)
     collection.alive = Bitmap.from_bytes(reader.read("alive"), n)
     collection.n_alive = collection.alive.count()
     collection.ids.load("ids", reader, n)

@@ -247,3 +247,11 @@ def test_normalising_twice_changes_nothing() -> None:
         token = chr(code)
         if token.isalnum():
             assert normalised(normalised(token)) == normalised(token), hex(code)
+
+
+def test_joiners_in_a_run_of_han_are_no_term() -> None:
+    """Found by the fuzzer: a bigram of nothing but non-joiners."""
+    analyzer = Analyzer("simple")
+    text = "\u4e2d\u200c\u200c\u200c\u6587"
+    assert "" not in analyzer.analyse(text)
+    assert [term for term, _, _ in analyzer.spans(text)] == analyzer.analyse(text)

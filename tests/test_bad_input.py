@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -201,6 +202,26 @@ CASES: dict[str, tuple[Call, type[Exception], str]] = {
     "ef_construction = 0": (lambda db, i: db.create_index("n", ef_construction=0), ConfigError, "ef_construction"),
     "a negative seed": (lambda db, i: db.create_index("n", seed=-1), ConfigError, "seed"),
     "a seed as float": (lambda db, i: db.create_index("n", seed=1.0), ConfigError, "got 1.0"),
+    # What is done to a whole database or index
+    "a number as an index": (lambda db, i: db.index(5), IndexNotFound, "got 5"),
+    "progress of a rewrite": (lambda db, i: db.rewrite_aof(progress=7), ConfigError, "got 7"),
+    "a number to back up to": (lambda db, i: db.backup(5), ConfigError, "got int 5"),
+    "nothing to back up to": (lambda db, i: db.backup(""), ConfigError, "got ''"),
+    "progress of a backup": (lambda db, i: db.backup("b.kdb", progress="bar"), ConfigError, "got 'bar'"),
+    "how deep to check": (lambda db, i: db.check(deep="yes"), ConfigError, "got 'yes'"),
+    "a precision": (lambda db, i: i.compress("int4"), ConfigError, "got 'int4'"),
+    "no precision": (lambda db, i: i.compress(None), ConfigError, "got None"),
+    "a setting": (lambda db, i: i.configure(color=1), ConfigError, "maintenance"),
+    "a share above 1": (lambda db, i: i.configure(delete_threshold=2), ConfigError, "got 2"),
+    "a duration": (lambda db, i: i.configure(vacuum_interval="soon"), ConfigError, "vacuum_interval"),
+    "no candidates to refine": (lambda db, i: i.refine(0), ConfigError, "got 0"),
+    "candidates as text": (lambda db, i: i.refine("x"), ConfigError, "got 'x'"),
+    "no queries to check": (lambda db, i: i.check_recall(n=0), ConfigError, "got 0"),
+    "no hits to check": (lambda db, i: i.check_recall(k=0), ConfigError, "got 0"),
+    "a recall above 1": (lambda db, i: i.check_recall(recall=2), ConfigError, "got 2"),
+    "NaN in a query to check": (lambda db, i: i.check_recall(queries=[[math.nan] * 3]), VectorError, "NaN"),
+    "NaN in a query to calibrate": (lambda db, i: i.calibrate([[math.nan] * 3]), VectorError, "NaN"),
+    "short queries to calibrate": (lambda db, i: i.calibrate([[1.0]]), VectorError, "got 1"),
     # Keys
     "a number as key-value key": (lambda db, i: db.kv.__setitem__(5, b""), ConfigError, "got int"),
     "an empty key": (lambda db, i: db.kv.__setitem__("", b""), ConfigError, "got 0"),
@@ -311,4 +332,16 @@ def test_every_error_is_of_the_tree() -> None:
     kinds = {kind for _, kind, _ in CASES.values()} - {KeyError}
 
     assert all(issubclass(kind, KektorError) for kind in kinds)
-    assert len(CASES) >= 40
+    assert len(CASES) >= 160
+
+
+# Their arguments are tested above, or where it is said.
+NOT_AMONG_CASES = {"open", "stats"}
+
+
+def test_every_public_call_that_takes_something_is_among_the_cases() -> None:
+    called = {name for call, _, _ in CASES.values() for name in call.__code__.co_names}
+    for kind in (kektordb.Database, kektordb.Index):
+        for name, function in inspect.getmembers(kind, callable):
+            if not name.startswith("_") and len(inspect.signature(function).parameters) > 1:
+                assert name in called | NOT_AMONG_CASES, f"{kind.__name__}.{name}"

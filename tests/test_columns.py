@@ -500,3 +500,17 @@ def test_the_reference_reads_lists_and_nested_objects() -> None:
 
     assert values(metadata, "a.b") == [1, "x", 4]
     assert values(metadata, "a") == []
+
+
+def test_a_part_of_an_entry_in_a_delta_is_refused() -> None:
+    """Found by the fuzzer: it was copied behind the end of an array."""
+    columns = Columns()
+    for slot in range(3):
+        columns.add(slot, {"a": slot, "b": "text"})
+    whole = read_back(columns.freeze())
+    names = [name for name in whole.data if name.endswith(".delta") and whole.data[name]]
+    assert names
+    for name in names:
+        damaged = Sections(prefix="columns/", **{**whole.data, name: bytes(whole.data[name]) + b"1234567"})
+        with pytest.raises(CorruptSnapshot, match="part of an entry"):
+            Columns().load(damaged, 70)

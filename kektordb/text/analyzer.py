@@ -151,6 +151,8 @@ class Analyzer:
         for word, start, end, is_bigram in _split(normal):
             bare = word.replace(NON_JOINER, "")
             term = bare if is_bigram else self._stemmed(word).replace(NON_JOINER, "") or bare
+            if not term:  # joiners in a run of Han join nothing
+                continue
             first, last = (start, end) if bounds is None else (bounds[start][0], bounds[end - 1][1])
             yield Piece(term, first, last, bare in self.stop_words)
 
