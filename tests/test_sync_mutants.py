@@ -7,8 +7,9 @@ import pytest
 from faults import STORAGE, MemoryBackend, crash_states
 from test_storage_crash import Counter, check_promise, workload
 
-from kektordb.errors import KektorError
+from kektordb.errors import KektorError, StorageError
 from kektordb.storage import Store
+from kektordb.storage.archive import restore_archive
 
 pytestmark = pytest.mark.crash
 
@@ -22,6 +23,13 @@ PASSED = {
 NOT_NEEDED = {
     ("sync", "Pipe._write"): "the disk does not fall far behind a long save; the last sync covers everything",
     ("sync_dir", "Store._publish_close_note"): "without the note a crash after close finds what one before it finds",
+    ("sync", "Directory.publish_unfinished of its manifest"): "what a crash leaves of it does not open either",
+    ("sync_dir", "Directory.publish_unfinished"): "files of a database without a manifest do not open either",
+    ("sync_dir", "_copy"): "the log that is created next syncs the directory again",
+    (
+        "sync_dir",
+        "_found of its log",
+    ): "until the manifest is durable a restore is not done, and without a log not opened",
     ("sync_dir", "Replay._go_on_behind_damage of its log"): "the copies of the bad logs sync the directory again",
     ("sync", "Replay._go_on_behind_damage of its log"): "the records that are copied into it are synced with it",
 }
@@ -41,11 +49,12 @@ def _small_sizes(monkeypatch):
 class Life:
     """A history of a small database, and what must hold after each crash in it."""
 
-    def __init__(self, sync, live, start=None, marks=(), recover=None):
+    def __init__(self, sync, live, start=None, marks=(), recover=None, restores=False):
         disk = MemoryBackend() if start is None else start.copy()
         self.sync = sync
         self.marks = marks
         self.recover = recover
+        self.restores = restores
         self.start = None if start is None else disk.copy()
         disk.history.clear()
         if start is not None:
@@ -55,6 +64,22 @@ class Life:
         live(disk)
         self.history = disk.history
 
+    def check_restored(self, history, seed, per_step):
+        """A restore is whole or not there: what there is opens with everything, or not at all."""
+        n = 0
+        for state in crash_states(history, start=self.start, seed=seed, per_step=per_step):
+            try:
+                found = Store.open("/db", backend=state, read_only=True)
+            except StorageError:
+                assert ("durable", 3) not in state.marks, state.story
+                continue
+            assert found.snapshot is not None, state.story
+            assert found.snapshot.size("state") == 12, state.story
+            assert list(found.replay()) == []
+            assert not any(error for _, error in found.verify()), state.story
+            n += 1
+        return n
+
     def sites(self):
         return sorted({purpose(step) for step in self.history if step[0] in ("sync", "sync_dir")})
 
@@ -63,6 +88,8 @@ class Life:
 
     def check(self, history, seed, per_step):
         """Raise at the first crash that breaks a promise; return how many were tried."""
+        if self.restores:
+            return self.check_restored(history, seed, per_step)
         n = 0
         for state in crash_states(history, start=self.start, seed=seed, per_step=per_step):
             set_aside = b"".join(data for path, data in state.image().items() if path.endswith(".torn"))
@@ -147,7 +174,26 @@ def backup(disk):
     database.add(1)
 
 
+def backup_disk():
+    """A disk with nothing on it but a backup."""
+    disk = MemoryBackend()
+    database = Counter(disk, sync="no")
+    for number in range(3):
+        database.add(number)
+    database.store.write_backup("/backup.kdb", b"", database.sections())
+    for path in [path for path in disk.files if path.startswith("/db")]:
+        del disk.files[path]
+    disk.directories.discard("/db")
+    return disk.copy()
+
+
+def restore(disk):
+    restore_archive("/backup.kdb", "/db", None, disk)
+    disk.mark(("durable", 3))
+
+
 def lives():
+    yield Life("no", restore, backup_disk(), restores=True)
     yield Life("no", lambda disk: workload(disk, "no"))
     yield Life("always", lambda disk: workload(disk, "always"))
     yield Life("no", tick)
@@ -183,7 +229,7 @@ def test_no_sync_of_the_storage_is_forgotten_by_these_lives():
     written = set()
     for path in set(Path(STORAGE).glob("*.py")) - {Path(STORAGE, name) for name in ELSEWHERE}:
         for number, line in enumerate(path.read_text().splitlines(), 1):
-            if re.search(r"\b(file|_file|target|log\.file)\.sync\(\)|backend\.sync_dir\(", line):
+            if re.search(r"\b(file|_file|target|copy|log\.file)\.sync\(\)|backend\.sync_dir\(", line):
                 written.add(f"{path.name}:{number}")
     assert written - reached == set()
     assert len(written) >= 10
