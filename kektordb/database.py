@@ -155,8 +155,8 @@ class Database(DatabaseCare, Refreshable, Measured):
             return
         self._refuse_inside_write()
         if self._gone is None:
-            if self._following is not None:
-                self._following.stop()
+            if (following := self._following) is not None:
+                following.stop()
             self._upkeep.close()
         with self._save_lock, self._commits.lock:
             if self._gone is not None:

@@ -158,8 +158,8 @@ class Following:
                 left, n_snapshots = None, n_snapshots + 1
                 continue
             left = self._behind_bytes if left is None else left - n_bytes
-            if not self._behind_bytes or not left or left < 0:
-                break
+            if not n_bytes or not self._behind_bytes or not left or left < 0:
+                break  # also when it was promoted meanwhile: then nothing comes any more
         return store.last_seq - before
 
     def _step(self, database: Database) -> int | None:

@@ -46,8 +46,8 @@ class Measured:
                 "n_syncs": store.n_syncs,
                 "last_seq": store.last_seq,
             }
-        if self._following is not None:
-            stats["following"] = self._following.stats()
+        if (following := self._following) is not None:
+            stats["following"] = following.stats()
         return stats
 
     def metrics(self) -> dict[str, Any]:
@@ -70,8 +70,8 @@ class Measured:
             "n_saved_bytes": upkeep.n_saved_bytes,
             "tasks": _of_tasks(upkeep),
         }
-        if self._following is not None:
-            found["following"] = self._following.stats()
+        if (following := self._following) is not None:
+            found["following"] = following.stats()
         if store is not None:
             found |= {"n_syncs": store.n_syncs, "log_bytes": store.log_bytes, "snapshot_bytes": store.snapshot_bytes}
         return found

@@ -41,7 +41,7 @@ class Refreshable:
 
         What is seen is always what the writer had at some moment. Usually the new records of the log are applied; when
         saves have removed them from the log, a new state is loaded beside the old one, which then takes twice the
-        memory for a while. Searches go on meanwhile. Costs some 0.1 ms when there is nothing new.
+        memory for a while. Searches go on meanwhile. Costs some 0.03 ms of one core when there is nothing new.
 
         Returns
         -------
@@ -58,8 +58,9 @@ class Refreshable:
             What was there before is still served; the next refresh tries again.
         """
         self._live()
-        if self._following is not None:
-            return self._following.refresh(cast("Database", self))
+        following = self._following  # once: another thread may promote it
+        if following is not None:
+            return following.refresh(cast("Database", self))
         with self._commits.lock:
             self._live()
             return 0 if self._refreshing is None else self._refreshing.refresh(cast("Database", self))
@@ -78,9 +79,10 @@ class Refreshable:
             It goes on to follow.
         """
         self._live()
-        if self._following is None:
+        following = self._following
+        if following is None:
             raise ConfigError("expected a database that follows another one")
-        self._following.promote(cast("Database", self))
+        following.promote(cast("Database", self))
 
 
 class Refreshing:

@@ -274,6 +274,9 @@ class _MemoryLock:
         self._backend = backend
         self._path = path
 
+    def holds(self) -> bool:
+        return self._path in self._backend.locked
+
     def release(self) -> None:
         self._backend.locked.discard(self._path)
 

@@ -14,8 +14,8 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Sequence
-from typing import Literal, Protocol
+from collections.abc import Callable, Sequence
+from typing import Literal, Protocol, TypeVar
 
 from ..errors import DatabaseLocked, StorageError, StorageFull
 
@@ -28,8 +28,17 @@ __all__ = ["Backend", "Buffer", "File", "Lock", "Mode", "OsBackend", "storage_er
 
 Buffer = bytes | bytearray | memoryview
 Mode = Literal["read", "append", "create"]
+_T = TypeVar("_T")
 
 NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT})
+# What a file system answers that cannot flush the cache of its drive. Anything else is a failure to do so.
+CANNOT_FLUSH = frozenset({errno.ENOTSUP, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOTTY})
+MAX_READ_BYTES = 1 << 30  # what one call may ask for on any system
+# Windows refuses what it does to a file that somebody has open, be it a reader that looks at the manifest or a virus
+# scanner: for a moment, as a rule. All tries together take a second.
+WINDOWS_TRIES = 11
+FIRST_PAUSE_S = 0.001
+NOTE_END = 1 << 30  # where Windows locks a byte: far behind the note, which would not be readable else
 
 
 class File(Protocol):
@@ -66,6 +75,10 @@ class File(Protocol):
 
 class Lock(Protocol):
     """A held lock."""
+
+    def holds(self) -> bool:
+        """Tell whether what is locked still has the name by which it was locked."""
+        ...
 
     def release(self) -> None:
         """Let go; a second call does nothing."""
@@ -134,10 +147,10 @@ class OsBackend:
     """The files of this machine."""
 
     def open(self, path: str, mode: Mode) -> File:
-        return _OsFile(path, mode)
+        return _patiently(lambda: _OsFile(path, mode))
 
     def replace(self, source: str, target: str) -> None:
-        os.replace(source, target)
+        _patiently(lambda: os.replace(source, target))
 
     def unlink(self, path: str) -> None:
         os.unlink(path)
@@ -147,7 +160,7 @@ class OsBackend:
             return
         descriptor = os.open(path, os.O_RDONLY)
         try:
-            os.fsync(descriptor)
+            _flush(descriptor)
         finally:
             os.close(descriptor)
 
@@ -167,7 +180,27 @@ class OsBackend:
         return _OsLock(path)
 
 
-_seeking = threading.Lock()  # where there is no pread, the place and the read belong together
+def _patiently(call: Callable[[], _T]) -> _T:
+    """Make a call, on Windows again and again for a second while it is refused."""
+    if sys.platform == "win32":
+        for n in range(WINDOWS_TRIES - 1):
+            with contextlib.suppress(PermissionError):
+                return call()
+            time.sleep(FIRST_PAUSE_S * 2**n)
+    return call()
+
+
+def _flush(descriptor: int) -> None:
+    """Make a file or directory durable, with the cache of the drive, in which macOS leaves what fsync writes."""
+    if sys.platform == "darwin":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+        except OSError as error:
+            if error.errno not in CANNOT_FLUSH:
+                raise  # a second sync would "succeed", and the data be gone
+        else:
+            return
+    os.fsync(descriptor)
 
 
 class _OsFile:
@@ -176,23 +209,28 @@ class _OsFile:
         if mode == "create":
             flags |= os.O_CREAT | os.O_EXCL
         flags |= getattr(os, "O_BINARY", 0)
+        self._path = path
+        self._mode = mode
+        self._placing = threading.Lock()  # where there is no pread, the place and the read belong together
         self._descriptor = os.open(path, flags, 0o600)
 
     def pread(self, n: int, offset: int) -> bytes:
         if sys.platform == "win32":
-            with _seeking:
+            with self._placing:
                 os.lseek(self._descriptor, offset, os.SEEK_SET)
                 return os.read(self._descriptor, n)
         return os.pread(self._descriptor, n, offset)
 
     def pread_into(self, target: memoryview, offset: int) -> int:
-        if sys.platform == "win32":
-            got = self.pread(len(target), offset)
-            target[: len(got)] = got
-            return len(got)
         done = 0
         while done < len(target):
-            n = os.preadv(self._descriptor, [target[done:]], offset + done)
+            part = target[done : done + MAX_READ_BYTES]
+            if hasattr(os, "preadv"):
+                n = os.preadv(self._descriptor, [part], offset + done)
+            else:  # Windows, and macOS before 11
+                data = self.pread(len(part), offset + done)
+                n = len(data)
+                part[:n] = data
             if n == 0:
                 break
             done += n
@@ -200,16 +238,28 @@ class _OsFile:
 
     def writev(self, parts: Sequence[Buffer]) -> int:
         if sys.platform == "win32":
-            return os.write(self._descriptor, b"".join(parts))
+            with self._placing:  # a write moves the place, too
+                return os.write(self._descriptor, b"".join(parts))
         return os.writev(self._descriptor, parts)
 
     def sync(self) -> None:
-        if sys.platform == "darwin":
-            fcntl.fcntl(self._descriptor, fcntl.F_FULLFSYNC)  # fsync leaves the data in the drive's cache there
-        elif sys.platform == "win32":
-            os.fsync(self._descriptor)
+        if sys.platform == "win32":
+            self._sync_on_windows()
+        elif sys.platform == "darwin":
+            _flush(self._descriptor)
         else:
             os.fdatasync(self._descriptor)  # the size goes with it; only times are left out
+
+    def _sync_on_windows(self) -> None:
+        if self._mode != "read":
+            os.fsync(self._descriptor)
+            return
+        # A file is only synced by who may write to it; it cannot have been removed or renamed as long as it is open.
+        descriptor = os.open(self._path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
     def truncate(self, size: int) -> None:
         os.ftruncate(self._descriptor, size)
@@ -228,35 +278,72 @@ class _OsFile:
 
 
 class _OsLock:
+    """A lock on a file, and where that is possible on its directory, in case that somebody removes the file."""
+
     def __init__(self, path: str) -> None:
-        self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._process = os.getpid()
+        self._folder = os.path.dirname(path)
+        self._folder_descriptor = -1
+        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
+        self._descriptor = os.open(path, flags, 0o600)
+        _held.add(self)  # before it is taken: a child that is forked meanwhile must let go of it, too
         try:
             self._take()
         except (BlockingIOError, PermissionError):
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
             holder = os.read(self._descriptor, 200).decode("utf-8", "replace").strip() or "an unknown process"
             self.release()
-            raise DatabaseLocked(f"{os.path.dirname(path)} is open for writing in {holder}") from None
+            raise DatabaseLocked(f"{self._folder} is open for writing in {holder}") from None
         except BaseException:
             self.release()
             raise
-        _held.add(self)
         note = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
         with contextlib.suppress(OSError):  # the note only serves the error message; a full disk must not matter
             os.ftruncate(self._descriptor, 0)
+            os.lseek(self._descriptor, 0, os.SEEK_SET)
             os.write(self._descriptor, note.encode())
 
     def _take(self) -> None:
         if sys.platform == "win32":
-            os.lseek(self._descriptor, 1 << 30, os.SEEK_SET)  # far behind the note, which stays readable
+            os.lseek(self._descriptor, NOTE_END, os.SEEK_SET)
             msvcrt.locking(self._descriptor, msvcrt.LK_NBLCK, 1)
-            os.lseek(self._descriptor, 0, os.SEEK_SET)
         else:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._folder_descriptor = os.open(self._folder, os.O_RDONLY)
+            try:
+                fcntl.flock(self._folder_descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise
+            except OSError:
+                pass  # some file systems lock only files
+
+    def holds(self) -> bool:
+        if sys.platform == "win32":  # does not move or remove a directory in which a file is open
+            return True
+        try:
+            return os.path.samestat(os.stat(self._folder), os.fstat(self._folder_descriptor))
+        except OSError:
+            return False
 
     def release(self) -> None:
         descriptor, self._descriptor = self._descriptor, -1
+        folder, self._folder_descriptor = self._folder_descriptor, -1
         if descriptor >= 0:
+            with contextlib.suppress(OSError):
+                self._unlock(descriptor, folder)
             os.close(descriptor)
+        if folder >= 0:
+            os.close(folder)
+
+    def _unlock(self, descriptor: int, folder: int) -> None:
+        """Unlock at once: Windows does it some time after a close, and a child may have the file open."""
+        if sys.platform == "win32":
+            os.lseek(descriptor, NOTE_END, os.SEEK_SET)
+            msvcrt.locking(descriptor, msvcrt.LK_UNLCK, 1)
+        elif os.getpid() == self._process:  # the lock belongs to the open file: a child would unlock that of its parent
+            if folder >= 0:
+                fcntl.flock(folder, fcntl.LOCK_UN)
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def __del__(self) -> None:
         if getattr(self, "_descriptor", -1) >= 0:

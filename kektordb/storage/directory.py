@@ -152,6 +152,11 @@ class Directory:
         if lock is not None:
             lock.release()
 
+    def require_held(self) -> None:
+        """Raise StorageFailed when another directory is where the locked one was: its files are not ours to replace."""
+        if self._lock is not None and not self._lock.holds():
+            raise StorageFailed(f"{self.path} was moved, removed or replaced while it was open")
+
     def join(self, name: str) -> str:
         """Return the path of a file in the directory."""
         return os.path.join(self.path, name)
@@ -170,7 +175,11 @@ class Directory:
         return self.backend.open(path, mode)
 
     def create_log(self, number: int, previous_bytes: int, seq: int) -> File:
-        """Create an empty log and make it durable, its name included. Raises OSError; then it is not there."""
+        """Create an empty log and make it durable, its name included.
+
+        Raises OSError; then it is not there. StorageFailed, see `require_held`.
+        """
+        self.require_held()
         name = log_name(number)
         header = encode_log_header(FileHeader(self.manifest.uuid, number, previous_bytes, seq))
         file = self.open_file(name, "create")
@@ -193,16 +202,18 @@ class Directory:
             The old manifest is in force.
         StorageFailed
             It is not known which of the two is in force after a crash; nothing may be removed or written any more.
+            Or see `require_held`.
         """
         temporary = TEMPORARY + MANIFEST
         with self._publishing:
+            self.require_held()
             with naming_errors(f"cannot write {self.join(MANIFEST)}"):
                 self._write_temporary(temporary, encode_manifest(manifest))
             try:
                 self.backend.replace(self.join(temporary), self.join(MANIFEST))
             except OSError as error:
                 self.discard(temporary)
-                if error.errno in NO_ROOM:
+                if error.errno in NO_ROOM or isinstance(error, PermissionError):  # Windows: somebody has it open
                     raise storage_error(error, f"cannot write {self.join(MANIFEST)}") from error
                 raise StorageFailed(f"renaming {self.join(temporary)} failed ({error})") from error
             try:

@@ -28,7 +28,7 @@ __all__ = ["HANDOVER_LENGTH", "MAX_CHUNK_BYTES", "Feed", "require_within"]
 MAX_CHUNK_BYTES = 4 << 20
 # Followers that are served in turn without looking for their place in the log again.
 MAX_TAILS = 16
-# Between two looks at a log while a reader waits: a look at nothing new costs 0.1 ms.
+# Between two looks at a log while a reader waits: a look at nothing new costs 0.03 ms of one core.
 LOOK_S = 0.02
 HANDOVER_LENGTH = Struct("<I")
 

@@ -264,6 +264,7 @@ class Replay:
                 self._set_aside(old, bad, 0)  # before the publication: the next open removes what is not named
         logs = (*self._names[:i], LogName(number, name.seq, name.digest))
         directory.publish(msgspec.structs.replace(manifest, generation=number, logs=logs, close=None))
+        self.close()  # what is open cannot be renamed on Windows
         self._retire(i)
         self.log = log
         self.sizes = {old.number: self.sizes[old.number] for old in self._names[:i]}

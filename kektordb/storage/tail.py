@@ -128,8 +128,7 @@ class Tail:
 
     def sync(self) -> None:
         """Make what was read durable where it lies. Raises StorageError."""
-        # Windows syncs only files that are open for writing.
-        with naming_errors(f"cannot sync {self.directory.path}"), contextlib.suppress(PermissionError):
+        with naming_errors(f"cannot sync {self.directory.path}"):
             self._reader.file.sync()
 
     def close(self) -> None:
