@@ -15,7 +15,7 @@ from kektordb.following import Source, follower_of
 from kektordb.index import Index
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
-from kektordb.lifetime import open_databases
+from kektordb.lifetime import OfOneProcess, open_databases
 from kektordb.loading import Opening
 from kektordb.maintenance import Maintenance, Upkeep
 from kektordb.metrics import Measured
@@ -34,7 +34,7 @@ __all__ = ["Database", "open"]
 SYNC_POLICIES = ("always", "everysec", "no")
 
 
-class Database(DatabaseCare, Refreshable, Measured):
+class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
     """An embedded database: named indexes and a key-value store, durable in one directory.
 
     Made by `open`. All calls may be made from any number of threads; writes happen one after the other. It is a context

@@ -1,23 +1,32 @@
-"""What becomes of the open databases when the process forks, and when it ends?"""
+"""What becomes of the open databases when the process forks, when it ends, and when one is sent to another process?"""
 
 from __future__ import annotations
 
 import atexit
 import os
 import weakref
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from kektordb.errors import ForkedHandle
 
 if TYPE_CHECKING:
     from kektordb.database import Database
 
-__all__ = ["open_databases"]
+__all__ = ["OfOneProcess", "open_databases"]
 
 # How long the end of the process waits for a slice of work to end.
 EXIT_S = 5.0
 
 open_databases: weakref.WeakSet[Database] = weakref.WeakSet()
+
+
+class OfOneProcess:
+    """What cannot be copied, nor pickled, which is how it would be sent to another process."""
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be pickled or copied: open it where it is needed, with read_only=True beside a writer"
+        )
 
 
 def _forget_after_fork() -> None:

@@ -37,7 +37,7 @@ def adopt(store: Store, received: Snapshot, place: Place, lineage: Lineage) -> N
     with store._saving, store._manifest_lock:
         directory = store._require_directory()
         manifest, number = directory.manifest, directory.manifest.generation
-        with naming_errors(f"cannot create {directory.join(log_name(number + 1))}"):
+        with store._syncer.failing(), naming_errors(f"cannot create {directory.join(log_name(number + 1))}"):
             file = directory.create_log(number + 1, old_log.end, place.seq)
         name = snapshot_name(number)
         try:

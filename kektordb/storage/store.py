@@ -262,7 +262,7 @@ class Store:
         with self._manifest_lock:
             directory = self._require_directory()
             manifest, number = directory.manifest, directory.manifest.generation
-            with naming_errors(f"cannot create {directory.join(log_name(number + 1))}"):
+            with self._syncer.failing(), naming_errors(f"cannot create {directory.join(log_name(number + 1))}"):
                 file = directory.create_log(number + 1, log.end, log.seq)
             logs = (*manifest.logs, LogName(number + 1, log.seq, log.digest))
             lineage = manifest.lineage if lineage is None else lineage
@@ -408,11 +408,8 @@ class Store:
                 _logger.warning("%s: closed without a note (%s)", self.path, error)
 
     def _publish(self, manifest: Manifest) -> None:
-        try:
+        with self._syncer.failing():
             self._require_directory().publish(manifest)
-        except StorageFailed as failure:
-            self._syncer.fail(failure)
-            raise
 
     def _release(self) -> None:
         self._syncer.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from ..errors import ConfigError, StorageFailed
 from .log import Log
@@ -92,6 +92,15 @@ class Syncer:
         """Refuse all further writes because of `failure`."""
         if self.failure is None:
             self.failure = failure
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """Refuse all further writes when what is done in the block raises StorageFailed."""
+        try:
+            yield
+        except StorageFailed as failure:
+            self.fail(failure)
+            raise
 
     def take_back_refused(self) -> None:
         """Under ``always``, after a failure, cut off what no sync covers; only for the one that appends and syncs.
