@@ -14,7 +14,7 @@ from kektordb.server.app import Answer, Application
 
 __all__ = ["protocol_for"]
 
-_STATUS = {status: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+_STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
 
 
 def protocol_for(app: Application) -> type[HttpToolsProtocol]:
@@ -40,6 +40,7 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
             super().__init__(config, server_state, app_state, _loop)
             self._in_head = True
             self._n_head_bytes = 0
+            self._n_chunk_bytes = 0
             self._head_timer: asyncio.TimerHandle | None = None
             # A request that may be answered at once: its method, path and query, and the body so far.
             self._quick: tuple[str, bytes, bytes] | None = None
@@ -62,8 +63,9 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
+            self._n_chunk_bytes = len(data)
             if self._in_head:
-                self._n_head_bytes += len(data)
+                self._n_head_bytes += self._n_chunk_bytes
             super().data_received(data)
             if not self._in_head or not self._n_head_bytes or self.transport.is_closing():
                 self._stop_timer()
@@ -73,20 +75,18 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
                 self._await_head()
 
         def on_message_begin(self) -> None:
-            super().on_message_begin()
+            # The scope is made when it is known that one is needed.
+            self.url = b""
+            self.expect_100_continue = False
+            self.headers = []
             self._in_head = True
-            self._n_head_bytes = 1
+            self._n_head_bytes = self._n_chunk_bytes
 
-        def on_url(self, url: bytes) -> None:
-            self._n_head_bytes += len(url)
-            super().on_url(url)
-
-        def on_header(self, name: bytes, value: bytes) -> None:
-            # Counted as bytes that came, and once more as what the parser made of them.
-            self._n_head_bytes += len(name) + len(value)
-            if self._n_head_bytes > 2 * limits.max_head_bytes:
-                raise ValueError("the headers are too large")  # which the parser turns into status 400
-            super().on_header(name, value)
+        def _check_head(self) -> None:
+            """Refuse a head that came in one piece and is too large; the parser turns the error into status 400."""
+            n_bytes = len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers)
+            if n_bytes > limits.max_head_bytes:
+                raise ValueError("the headers are too large")
 
         def _await_head(self) -> None:
             if self._head_timer is None:
@@ -106,12 +106,22 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._in_head = False
+            if self._n_head_bytes > limits.max_head_bytes:
+                self._check_head()
             if self._is_free():
                 method = self.parser.get_method().decode("ascii")
                 path, _, query = self.url.partition(b"?")
                 if app.is_quick(method, path):
                     self._quick = (method, path, query)
                     return
+            self._begin_cycle()
+
+        def _begin_cycle(self) -> None:
+            """Let uvicorn begin with the request whose head is here."""
+            headers, url, expects = self.headers, self.url, self.expect_100_continue
+            super().on_message_begin()
+            self.headers += headers  # the list that is in the scope as well
+            self.url, self.expect_100_continue = url, expects
             super().on_headers_complete()
 
         def _is_free(self) -> bool:
@@ -153,13 +163,13 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
         def _go_slow(self) -> None:
             """Hand the request on to ASGI after all."""
             body, self._quick_body, self._quick = self._quick_body, bytearray(), None
-            super().on_headers_complete()
+            self._begin_cycle()
             if body:
                 super().on_body(bytes(body))
 
         def _write(self, answer: Answer) -> None:
-            pieces = [_STATUS[http.HTTPStatus(answer.status)]]
-            closes = not self.parser.should_keep_alive() or self.parser.get_http_version() == "1.0"
+            pieces = [_STATUS[answer.status]]
+            closes = not self.parser.should_keep_alive()
             for name, value in (*self.server_state.default_headers, *answer.headers):
                 if name == b"connection":
                     closes = True
