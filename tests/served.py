@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import msgspec
+import pytest
 
 Header = tuple[bytes, bytes]
 ROOT = Path(__file__).parent.parent
@@ -115,6 +116,8 @@ class Served:
     """
 
     def __init__(self, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+        for package in ("uvicorn", "httptools"):
+            pytest.importorskip(package, reason="the extra `server` is not installed")
         self.process = subprocess.Popen(
             [sys.executable, *command],
             stderr=subprocess.PIPE,

@@ -18,6 +18,10 @@ from served import ROOT, Served, read_answer
 import kektordb
 from kektordb.commands import serve as command
 from kektordb.errors import ConfigError
+
+pytest.importorskip("uvicorn", reason="the extra `server` is not installed")
+pytest.importorskip("httptools", reason="the extra `server` is not installed")
+
 from kektordb.server.serving import Settings, parse_address, serve
 
 ACTIONS = "/vector/actions"
