@@ -123,14 +123,14 @@ $(VENV)/.tools: pyproject.toml $(VENV)/.made
 
 $(VENV)/.built: $(SOURCES) $(VENV)/.tools
 	$(PY) setup.py -q build_ext --inplace --parallel $(JOBS) $(if $(filter setup.py,$?),--force)
-	$(PY) -m pip install -q --no-build-isolation -e .
+	KEKTORDB_BUILT=1 $(PY) -m pip install -q --no-build-isolation -e .
 	@touch $@
 
 # A build from nothing, whose output `check` reads; what it compiles is what the tests then use.
 $(BUILD_LOG): $(SOURCES) $(VENV)/.tools
 	@mkdir -p build
-	CYTHON_FORCE_REGEN=1 $(PY) setup.py -q build_ext --inplace --force > $@ 2>&1 || { cat $@; exit 1; }
-	$(PY) -m pip install -q --no-build-isolation -e .
+	CYTHON_FORCE_REGEN=1 $(PY) setup.py -q build_ext --inplace --parallel $(JOBS) --force > $@ 2>&1 || { cat $@; exit 1; }
+	KEKTORDB_BUILT=1 $(PY) -m pip install -q --no-build-isolation -e .
 	@touch $(VENV)/.built
 
 # One by one: a system that does not install here is left out of the comparison.

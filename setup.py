@@ -2,6 +2,7 @@
 
 Environment
 -----------
+KEKTORDB_BUILT=1      the modules are there already, built in place: an editable install leaves them as they are.
 KEKTORDB_OPENMP=0|1   leave OpenMP out, or insist on it; without it a compile test decides.
 KEKTORDB_DEBUG=1      bounds checks, assertions, no optimisation beyond -O1.
 KEKTORDB_SANITIZE=…   sanitizers to build with, as for ``-fsanitize=`` (implies KEKTORDB_DEBUG=1).
@@ -41,7 +42,9 @@ KERNEL_FLAGS = {
 
 def extensions() -> list[Extension]:
     """List one extension per module; on machines other than x86-64 a single kernel module, without flags."""
-    found = []
+    found: list[Extension] = []
+    if os.environ.get("KEKTORDB_BUILT", "0") == "1":
+        return found
     for source in sorted(Path("kektordb").glob("*.pyx")):
         if source.stem in KERNEL_FLAGS and not X86 and source.stem != "_kern_v2":
             continue
