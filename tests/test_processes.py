@@ -343,7 +343,7 @@ def test_a_spawned_child_reads_beside_the_writer_and_is_refused_the_lock(path: P
     if method not in multiprocessing.get_all_start_methods():
         pytest.skip("this system has no such start method")
     db = written(path)
-    context = multiprocessing.get_context(method)
+    context: Any = multiprocessing.get_context(method)
     ours, theirs = context.Pipe()
     process = context.Process(target=look, args=(str(path), theirs))
     process.start()
@@ -532,7 +532,15 @@ def test_another_name_of_the_same_directory_is_the_same_database(
     (tmp_path / "folder").symlink_to(tmp_path, target_is_directory=True)
     (tmp_path / "inner").mkdir()
     monkeypatch.chdir(tmp_path)
-    names = ["db", "./db/", "inner/../db", f"{path}//", tmp_path / "link", tmp_path / "folder" / "db", "link/../db"]
+    names: list[str | Path] = [
+        "db",
+        "./db/",
+        "inner/../db",
+        f"{path}//",
+        tmp_path / "link",
+        tmp_path / "folder" / "db",
+        "link/../db",
+    ]
     with written(path) as db:
         for name in names:
             with pytest.raises(DatabaseLocked, match=f"process {os.getpid()} "):
