@@ -33,11 +33,13 @@ def database() -> Iterator[kektordb.Database]:
 
 def test_without_the_token_nothing_is_answered_but_health(database: kektordb.Database) -> None:
     nobody = Caller(create_app(database, Options(token="secret")))
-    for path in ("/kv/a", "/nothing", "/metrics", "/openapi.json", "/docs"):
+    for path in ("/kv/a", "/nothing", "/metrics", "/openapi.json", "/system/stats"):
         answer = nobody("GET", path)
         assert (answer.status, answer.headers[b"content-type"]) == (401, b"text/plain; charset=utf-8")
         assert answer.body == b"Unauthorized: missing Authorization header\n"
     assert nobody("GET", "/healthz").body == b'{"status":"ok"}\n'
+    assert nobody("GET", "/docs").status == 200
+    assert nobody("POST", "/healthz").status == 405
     for given in (b"Bearer wrong", b"secre", b"secret\xe4", b"", b"Bearer ", b"Basic secret"):
         answer = nobody("GET", "/kv/a", headers=[(b"authorization", given)])
         assert (answer.status, answer.body) == (401, b"Unauthorized: invalid token\n")

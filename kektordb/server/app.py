@@ -72,6 +72,7 @@ class Application:
         self.service = Service(database, options, routes)
         self.door = Door(options)
         self.table = Table(routes)
+        self._open = frozenset(route.path.encode() for route in routes if route.is_open)
         self._limits = options.limits
         self._threads = ThreadPoolExecutor(options.limits.n_threads, thread_name_prefix="kektordb-http")
 
@@ -193,7 +194,7 @@ class Application:
     def open(self, method: str, path: bytes, query_string: bytes, headers: Headers, scheme: str = "http") -> Call:
         """Return the call that the head of a request begins. Raises HttpError."""
         visitor = self.door.admit(headers, scheme)
-        if visitor.may == NOBODY and path != b"/healthz":
+        if visitor.may == NOBODY and path not in self._open:
             raise self.door.refuse(tuple(headers))
         try:
             route, args = self.table.find(method, path)

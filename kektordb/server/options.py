@@ -69,7 +69,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     Attributes
     ----------
     token : str or None
-        Every request but ``/healthz`` must bear it; None asks for none.
+        Every request but ``/healthz`` and ``/docs`` must bear it; None asks for none.
     read_only_token : str or None
         May be borne instead by requests that change nothing.
     allowed_hosts : tuple of str or None

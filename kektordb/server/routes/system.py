@@ -46,7 +46,7 @@ def openapi(call: Call) -> Raw:
 
 
 def docs(call: Call) -> Raw:
-    """Return a page that shows the description."""
+    """Return a page that shows the description; the page asks for the token."""
     return Raw(PAGE, b"text/html; charset=utf-8")
 
 
@@ -60,6 +60,6 @@ ROUTES = (
     Route("GET", "/system/stats", stats, gives=Report, threaded=True),
     Route("GET", "/metrics", metrics, threaded=True),
     Route("GET", "/openapi.json", openapi, threaded=True),
-    Route("GET", "/docs", docs),
+    Route("GET", "/docs", docs, is_open=True),
     Route("GET", "/debug/profile", take_profile, writes=True),
 )
