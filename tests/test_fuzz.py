@@ -229,7 +229,7 @@ def test_no_log_is_too_strange_to_be_read(log_parts: LogParts, campaign: Campaig
         db.close()
         return len(data)
 
-    fuzz(campaign, "log", body, 60)
+    fuzz(campaign, "log", body, 60, collect=32)
 
 
 def test_no_operation_is_too_strange_to_be_decoded(log_parts: LogParts, campaign: Campaign) -> None:
@@ -283,7 +283,7 @@ def test_no_section_is_too_strange_to_be_loaded(frozen: tuple[bytes, dict[str, A
         named(lambda: again.data.update(Sections(db._state.freeze(True).sections).data))
         return size
 
-    fuzz(campaign, "sections", body, 120)
+    fuzz(campaign, "sections", body, 120, collect=32)
 
 
 @pytest.fixture(scope="module")
@@ -380,7 +380,7 @@ def test_no_snapshot_is_too_strange_to_be_read(saved: MemoryBackend, campaign: C
         named(db.close)
         return len(newest)
 
-    fuzz(campaign, "snapshot", body, 60)
+    fuzz(campaign, "snapshot", body, 60, collect=32)
 
 
 def test_no_manifest_is_too_strange_to_be_read(saved: MemoryBackend, campaign: Campaign) -> None:
@@ -407,7 +407,7 @@ def test_no_manifest_is_too_strange_to_be_read(saved: MemoryBackend, campaign: C
         named(db.close)
         return len(data)
 
-    fuzz(campaign, "manifest", body, 60)
+    fuzz(campaign, "manifest", body, 60, collect=32)
 
 
 # ------------------------------------------------------------------------------------------------------------ filters

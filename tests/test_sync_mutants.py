@@ -206,7 +206,7 @@ def lives():
 
 def test_every_sync_that_is_left_out_breaks_a_promise(campaign):
     seen, caught, n = set(), set(), 0
-    few, many = campaign.count("PER_STEP", 3, 60), campaign.count("PER_STEP", 6, 60)
+    few, many = campaign.count("PER_STEP", 3, 60), campaign.count("PER_STEP", 10, 60)
     for life in lives():
         n += life.check(life.history, seed=1, per_step=few)
         for site in life.sites():
