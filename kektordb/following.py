@@ -15,9 +15,9 @@ from kektordb.errors import ConfigError, CorruptData, HistoryDiverged, SnapshotN
 from kektordb.operations import Operation, decode
 from kektordb.state import State, joined
 from kektordb.storage import Feed, Position, adopt
-from kektordb.storage.backend import write_all
+from kektordb.storage.backend import OsBackend, write_all
 from kektordb.storage.codec import Branch, Lineage
-from kektordb.storage.directory import naming_errors
+from kektordb.storage.directory import Directory, naming_errors
 from kektordb.storage.feed import HANDOVER_LENGTH, MAX_CHUNK_BYTES, require_within
 from kektordb.storage.log import foreseen
 from kektordb.storage.shipping import Chunk, Handover, Shipped, decode_message
@@ -151,7 +151,16 @@ class Following:
         """Take in all that the leader had when this was called; return how many records further that is."""
         store = database._store
         assert store is not None
-        before, left, n_snapshots = store.last_seq, None, 0
+        before = store.last_seq
+        try:
+            self._catch_up(database)
+        except Exception as error:
+            self.error = error
+            raise
+        return store.last_seq - before
+
+    def _catch_up(self, database: Database) -> None:
+        left, n_snapshots = None, 0
         while n_snapshots < MAX_SNAPSHOTS:
             n_bytes = self._step(database)
             if n_bytes is None:
@@ -160,7 +169,6 @@ class Following:
             left = self._behind_bytes if left is None else left - n_bytes
             if not n_bytes or not self._behind_bytes or not left or left < 0:
                 break  # also when it was promoted meanwhile: then nothing comes any more
-        return store.last_seq - before
 
     def _step(self, database: Database) -> int | None:
         """Ask once and apply what comes; return how many bytes that was, or None for a snapshot."""
@@ -259,10 +267,23 @@ def follower_of(follow: object, interval_s: float, path: str, read_only: bool) -
     if hasattr(follow, "read") and hasattr(follow, "snapshot"):
         return Following(cast("Source", follow), interval_s)
     leader = check_path(cast("str", follow))
-    if os.path.realpath(leader) == os.path.realpath(path):
+    if leader == ":memory:":
+        raise ConfigError("expected the directory of a database to follow, got ':memory:'")
+    if _is_same(leader, path):
         raise ConfigError(f"expected another database to follow, got {leader!r} itself")
+    if not os.path.lexists(path):  # no directory is made for a leader that is not there
+        with naming_errors(f"cannot follow {leader}"):
+            Directory(os.path.abspath(leader), OsBackend(), read_only=True).require_manifest()
     feed = Feed(leader)
     return Following(feed, interval_s, feed.close)
+
+
+def _is_same(one: str, other: str) -> bool:
+    if os.path.realpath(one) == os.path.realpath(other):
+        return True
+    with contextlib.suppress(OSError):  # one of them is not there
+        return os.path.samefile(one, other)  # some file systems do not care for upper and lower case
+    return False
 
 
 def position_of(database: Database) -> Position:

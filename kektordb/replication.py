@@ -10,9 +10,11 @@ from __future__ import annotations
 import os
 
 from kektordb.database import Database
-from kektordb.errors import StorageError
+from kektordb.errors import ConfigError, StorageError
 from kektordb.following import Source
-from kektordb.storage import Feed, Position
+from kektordb.storage import Feed, OsBackend, Position
+from kektordb.storage.directory import Directory
+from kektordb.validation import check_path
 
 __all__ = ["Feed", "Position", "Source", "promote"]
 
@@ -36,5 +38,11 @@ def promote(path: str | os.PathLike[str]) -> None:
         It follows nothing.
     DatabaseLocked, CorruptLog, CorruptSnapshot, StorageError
     """
+    place = os.path.abspath(check_path(path))
+    directory = Directory(place, OsBackend(), read_only=True)
+    directory.require_manifest()  # nothing is made of a name that is spelled wrong
+    directory.open()
+    if not directory.manifest.whose().is_follower:
+        raise ConfigError(f"expected a database that follows another one, got {place!r}")
     with Database.open(path, follow=_Nowhere(), follow_interval=0) as database:
         database.promote()
