@@ -338,6 +338,7 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         self._commits.begin_batch()
         try:
             yield
+            self._live()  # not in a child that was forked in the block: its parent writes
         except BaseException:
             self._commits.end_batch(keep=False)
             raise

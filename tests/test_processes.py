@@ -291,6 +291,94 @@ def test_a_child_opens_what_it_needs_and_takes_over_when_its_parent_has_closed(p
         assert {"parent", "child", "k"} == set(db.kv)
 
 
+@forks
+@warned
+@pytest.mark.parametrize("store", ["files", "memory"])
+def test_a_child_that_is_forked_in_a_batch_does_not_write_it_a_second_time(path: Path, store: str) -> None:
+    db = written(path) if store == "files" else opened_as("memory", path, path)
+    ours, theirs = os.pipe()
+    process = -1
+    try:
+        with db.batch():
+            db.kv["k"] = b"batch"
+            db["a"].add("y", VECTOR)
+            process = os.fork()
+        if not process:
+            os.write(theirs, b"written twice")
+    except ForkedHandle:
+        os.write(theirs, b"told")
+    finally:
+        if not process:
+            os._exit(0)
+    os.close(theirs)
+    assert said(ours) == "told"
+    os.close(ours)
+    os.waitpid(process, 0)
+    db.kv["after"] = b"1"
+    assert db["a"].ids() == ["x", "y"]
+    db.close()
+    if store == "files":
+        assert kektordb.check(path, deep=True).verdict == "sound"
+        with kektordb.open(path) as db:
+            assert db["a"].ids() == ["x", "y"]
+            assert dict(db.kv) == {"k": b"batch", "after": b"1"}
+
+
+@forks
+@warned
+@pytest.mark.parametrize("what", ["save", "backup", "backup of memory", "restore", "repair"])
+def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its_parent(
+    tmp_path: Path, what: str
+) -> None:
+    path, target = tmp_path / "db", tmp_path / "target"
+    db = written(path) if what != "backup of memory" else opened_as("memory", path, path)
+    before = contents(db)
+    if what == "restore":
+        db.backup(tmp_path / "source.kdb")
+    if what == "repair":
+        db.save()
+    if what in ("restore", "repair"):
+        db.close()
+    ours, theirs = os.pipe()
+    process = -1
+
+    def fork(done: int, total: int) -> None:
+        nonlocal process
+        if process < 0:
+            process = os.fork()
+
+    try:
+        if what == "save":
+            db.save(progress=fork)
+        elif what == "restore":
+            kektordb.restore(tmp_path / "source.kdb", target, progress=fork)
+        elif what == "repair":
+            kektordb.repair(path, target, progress=fork)
+        else:
+            db.backup(target, progress=fork)
+        if not process:
+            os.write(theirs, b"written twice")
+    except ForkedHandle:
+        os.write(theirs, b"told")
+    except BaseException as error:
+        os.write(theirs, repr(error).encode())
+        if process:
+            raise
+    finally:
+        if not process:
+            os._exit(0)
+    os.close(theirs)
+    assert process > 0
+    assert said(ours) == "told"
+    os.close(ours)
+    os.waitpid(process, 0)
+    db.close()
+    made = path if what == "save" else target
+    assert kektordb.check(made, deep=True).verdict == "sound"
+    with kektordb.open(made, read_only=True) as found:
+        assert contents(found) == before
+
+
 FORKS = """
 import os, sys, kektordb
 path, sync = sys.argv[1:]

@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from typing import Literal, Protocol, TypeVar
 
-from ..errors import DatabaseLocked, StorageError, StorageFull
+from ..errors import DatabaseLocked, ForkedHandle, StorageError, StorageFull
 
 if sys.platform == "win32":
     import msvcrt
@@ -143,16 +143,34 @@ def write_all(file: File, data: bytes | bytearray | memoryview) -> None:
         view = view[n:]
 
 
-class OsBackend:
-    """The files of this machine."""
+_n_forks = 0  # that led from the first process to this one
+
+
+class _OfOneProcess:
+    """What changes files for the process that made it, and not for a child that is forked in the middle of it."""
+
+    def __init__(self) -> None:
+        self._n_forks = _n_forks
+
+    def _require_ours(self) -> None:
+        if self._n_forks != _n_forks:
+            raise ForkedHandle("this was begun before fork(); it belongs to the parent process, which goes on with it")
+
+
+class OsBackend(_OfOneProcess):
+    """The files of this machine. What would change one raises ForkedHandle in a process that was forked later."""
 
     def open(self, path: str, mode: Mode) -> File:
+        if mode != "read":
+            self._require_ours()
         return _patiently(lambda: _OsFile(path, mode))
 
     def replace(self, source: str, target: str) -> None:
+        self._require_ours()
         _patiently(lambda: os.replace(source, target))
 
     def unlink(self, path: str) -> None:
+        self._require_ours()
         os.unlink(path)
 
     def sync_dir(self, path: str) -> None:
@@ -168,6 +186,7 @@ class OsBackend:
         return os.listdir(path)
 
     def mkdir(self, path: str) -> None:
+        self._require_ours()
         os.mkdir(path, 0o700)
 
     def exists(self, path: str) -> bool:
@@ -177,6 +196,7 @@ class OsBackend:
         return os.path.isdir(path)
 
     def lock(self, path: str) -> Lock:
+        self._require_ours()
         return _OsLock(path)
 
 
@@ -203,8 +223,9 @@ def _flush(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-class _OsFile:
+class _OsFile(_OfOneProcess):
     def __init__(self, path: str, mode: Mode) -> None:
+        super().__init__()
         flags = os.O_RDONLY if mode == "read" else os.O_RDWR | os.O_APPEND
         if mode == "create":
             flags |= os.O_CREAT | os.O_EXCL
@@ -237,6 +258,8 @@ class _OsFile:
         return done
 
     def writev(self, parts: Sequence[Buffer]) -> int:
+        if self._n_forks != _n_forks:  # not by a call: each write of a record passes here
+            self._require_ours()
         if sys.platform == "win32":
             with self._placing:  # a write moves the place, too
                 return os.write(self._descriptor, b"".join(parts))
@@ -262,6 +285,7 @@ class _OsFile:
             os.close(descriptor)
 
     def truncate(self, size: int) -> None:
+        self._require_ours()
         os.ftruncate(self._descriptor, size)
 
     def size(self) -> int:
@@ -354,6 +378,8 @@ _held: weakref.WeakSet[_OsLock] = weakref.WeakSet()
 
 
 def _release_in_child() -> None:
+    global _n_forks
+    _n_forks += 1
     # The lock belongs to the open file, which a forked child shares: it would outlive the parent.
     for lock in list(_held):
         lock.release()
