@@ -326,7 +326,7 @@ def test_a_child_that_is_forked_in_a_batch_does_not_write_it_a_second_time(path:
 
 @forks
 @warned
-@pytest.mark.parametrize("what", ["save", "backup", "backup of memory", "restore", "repair"])
+@pytest.mark.parametrize("what", ["save", "backup", "backup of memory", "restore"])
 def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its_parent(
     tmp_path: Path, what: str
 ) -> None:
@@ -335,10 +335,6 @@ def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its
     before = contents(db)
     if what == "restore":
         db.backup(tmp_path / "source.kdb")
-    if what == "repair":
-        db.save()
-    if what in ("restore", "repair"):
-        db.close()
     ours, theirs = os.pipe()
     process = -1
 
@@ -352,8 +348,6 @@ def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its
             db.save(progress=fork)
         elif what == "restore":
             kektordb.restore(tmp_path / "source.kdb", target, progress=fork)
-        elif what == "repair":
-            kektordb.repair(path, target, progress=fork)
         else:
             db.backup(target, progress=fork)
         if not process:
