@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import errno
 import multiprocessing
 import os
 import pickle
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -24,6 +26,10 @@ import kektordb
 from kektordb import DatabaseLocked, ForkedHandle, StorageError
 from kektordb.database import Database
 
+if sys.platform != "win32":
+    import fcntl
+
+    FLOCK = fcntl.flock
 ROOT = str(Path(kektordb.__file__).parent.parent)
 VECTOR = [1.0, 0.0]
 
@@ -666,3 +672,40 @@ def test_a_database_whose_directory_was_taken_away_leaves_the_next_one_there_alo
     if how == "moved":
         with kektordb.open(path.parent / "elsewhere") as db:
             assert db["a"].ids() == ["x"]
+
+
+# -------------------------------------------------------------------------------------------- file systems and locks
+
+
+class Flock:
+    """The locks of a file system that has none, or none on directories."""
+
+    def __init__(self, code: int, directories_only: bool) -> None:
+        self._code = code
+        self._directories_only = directories_only
+
+    def __call__(self, descriptor: int, how: int) -> None:
+        if how & fcntl.LOCK_EX and (stat.S_ISDIR(os.fstat(descriptor).st_mode) or not self._directories_only):
+            raise OSError(self._code, os.strerror(self._code))
+        FLOCK(descriptor, how)
+
+
+@forks
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    written(path).close()
+    monkeypatch.setattr(fcntl, "flock", Flock(code, False))
+    with pytest.raises(StorageError) as refused:
+        kektordb.open(path)
+    assert refused.value.errno == code
+    with kektordb.open(path, read_only=True) as reader:
+        assert reader.kv["k"] == b"v"
+
+
+@forks
+def test_a_file_system_that_locks_only_files_will_do(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fcntl, "flock", Flock(errno.EBADF, True))
+    for _ in range(2):
+        with written(path) as db:
+            assert "open for writing" in TRY_HERE(path)
+            db.save()
