@@ -60,9 +60,7 @@ def test_four_writers_and_four_readers_see_what_was_acknowledged(tmp_path: Path,
         def read(thread: int) -> None:
             rng = random.Random(10 + thread)
             while time.monotonic() < end or n_read[thread] < 20:
-                if len(there) < 4 or len(there) > MAX_ITEMS - 100:
-                    time.sleep(0)
-                    n_read[thread] += len(there) > 4
+                if len(there) < 4:
                     continue
                 i = there[rng.randrange(len(there) // 2, len(there))]
                 hits = items.search(row(i), k=5, ef_search=200)
