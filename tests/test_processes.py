@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from faults import MemoryBackend
 from states import contents
 
 import kektordb
@@ -490,26 +491,78 @@ def test_who_is_refused_has_changed_nothing(path: Path) -> None:
         db.kv["k"] = b"goes on"
 
 
-def test_one_of_many_that_open_at_the_same_time_gets_it(path: Path) -> None:
-    written(path).close()
-    barrier = threading.Barrier(8)
-    got: list[Database] = []
-    refused: list[DatabaseLocked] = []
+@pytest.mark.parametrize("is_new", [True, False])
+def test_one_of_many_that_open_at_the_same_time_gets_it(tmp_path: Path, is_new: bool) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for n in range(20):
+            path = tmp_path / str(n)
+            if not is_new:
+                written(path).close()
+            barrier = threading.Barrier(6)
+            got: list[Any] = []
 
-    def run() -> None:
-        barrier.wait()
+            def run(path: Path, barrier: threading.Barrier, got: list[Any]) -> None:
+                barrier.wait()
+                try:
+                    got.append(kektordb.open(path))
+                except Exception as error:
+                    got.append(error)
+
+            threads = [threading.Thread(target=run, args=(path, barrier, got)) for _ in range(6)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            opened = [found for found in got if isinstance(found, Database)]
+            refused = [found for found in got if isinstance(found, DatabaseLocked)]
+            assert (len(opened), len(refused)) == (1, 5), got
+            opened[0].close()
+    finally:
+        sys.setswitchinterval(before)
+
+
+class Meanwhile:
+    """A disk on which somebody else makes the same database before the n-th call, unless it is locked by then."""
+
+    def __init__(self, at: int) -> None:
+        self.disk = MemoryBackend()
+        self.other: Database | None = None
+        self.n = 0
+        self._at = at
+
+    def __getattr__(self, name: str) -> Any:
+        def call(path: str, *arguments: Any) -> Any:
+            self.n += 1
+            if self.n == self._at and not self.disk.locked:
+                self.other = Database.open("/db", backend=self.disk, autosave="")
+                self.other.kv["k"] = b"v"
+                self.other.save()
+                self.other.kv["l"] = b"w"
+            if name == "mkdir" and self.disk.is_dir(path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), path)
+            return getattr(self.disk, name)(path, *arguments)
+
+        return call
+
+
+def test_who_looks_while_another_one_makes_the_database_is_refused_by_the_lock_alone() -> None:
+    at, n_refused = 1, 0
+    while True:
+        disk = Meanwhile(at)
         try:
-            got.append(kektordb.open(path))
-        except DatabaseLocked as error:
-            refused.append(error)
-
-    threads = [threading.Thread(target=run) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert (len(got), len(refused)) == (1, 7)
-    got[0].close()
+            Database.open("/db", backend=disk, autosave="").close()
+            assert disk.other is None
+        except DatabaseLocked:
+            assert disk.other is not None
+            n_refused += 1
+            assert len(disk.other.kv) == 2
+            disk.other.close()
+        if disk.n < at:
+            break
+        at += 1
+    assert n_refused > 5
 
 
 def test_readers_need_no_lock_and_take_none(path: Path) -> None:

@@ -91,9 +91,7 @@ class Directory:
             self.manifest = self._read_manifest()
             return
         with naming_errors(f"cannot open {self.path}"):
-            if not self.backend.exists(self.path):
-                self.backend.mkdir(self.path)
-                self.backend.sync_dir(os.path.dirname(os.path.abspath(self.path)))
+            self._make()
             self._require_directory()
             if not self.backend.exists(self.join(MANIFEST)):
                 self._require_unused()
@@ -114,9 +112,7 @@ class Directory:
         What an earlier attempt that was cut short left in it goes. Raises DatabaseLocked, StorageError, OSError.
         """
         self.require_empty()
-        if not self.backend.exists(self.path):
-            self.backend.mkdir(self.path)
-            self.backend.sync_dir(os.path.dirname(self.path))
+        self._make()
         self._lock = self.backend.lock(self.join(LOCK))
         try:
             self.require_empty()  # again: now nobody else makes one
@@ -239,6 +235,12 @@ class Directory:
         with contextlib.suppress(OSError):
             self.backend.unlink(self.join(name))
 
+    def _make(self) -> None:
+        if not self.backend.exists(self.path):
+            with contextlib.suppress(FileExistsError):  # somebody else was faster: who locks it first has it
+                self.backend.mkdir(self.path)
+            self.backend.sync_dir(os.path.dirname(os.path.abspath(self.path)))
+
     def _write_temporary(self, name: str, data: bytes) -> None:
         try:
             file = self.open_file(name, "create")
@@ -293,6 +295,13 @@ class Directory:
 
     def _require_unused(self) -> None:
         """Refuse a directory without a manifest, unless it is empty or a first open was cut short in it."""
+        try:
+            self._refuse_used()
+        except (CorruptSnapshot, StorageError):
+            if not self.backend.exists(self.join(MANIFEST)):
+                raise  # else somebody has just made a database of it
+
+    def _refuse_used(self) -> None:
         first = log_name(1)
         for name in sorted(self.backend.listdir(self.path)):
             if name in (LOCK, first, *_HARMLESS) or name.startswith((".", TEMPORARY)):
