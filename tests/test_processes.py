@@ -271,6 +271,43 @@ def test_a_child_that_knows_nothing_of_the_lock_does_not_keep_it(path: Path, mon
 
 @forks
 @warned
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="this system does not tell what a process has open")
+def test_a_child_that_is_forked_while_the_lock_is_taken_keeps_nothing_of_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would keep the lock when its parent is killed, which unlocks nothing then."""
+    written(path).close()
+    ours, theirs = os.pipe()
+
+    def flock(descriptor: int, how: int) -> None:
+        process = os.fork() if how & fcntl.LOCK_EX else -1
+        if not process:
+            links = [
+                os.readlink(f"/proc/self/fd/{n}") for n in os.listdir("/proc/self/fd") if int(n) > 2 and is_open(n)
+            ]
+            os.write(theirs, b"kept " if any(str(path) in link for link in links) else b"free ")
+            os._exit(0)
+        if process > 0:
+            os.waitpid(process, 0)
+        FLOCK(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    written(path).close()
+    os.close(theirs)
+    assert said(ours) == "free free "  # of the file, and of the directory
+    os.close(ours)
+
+
+def is_open(descriptor: str) -> bool:
+    try:
+        os.fstat(int(descriptor))
+    except OSError:
+        return False
+    return True
+
+
+@forks
+@warned
 def test_a_child_opens_what_it_needs_and_takes_over_when_its_parent_has_closed(path: Path, tmp_path: Path) -> None:
     db = written(path)
     ours, theirs = os.pipe()
