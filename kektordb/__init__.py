@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kektordb.backup import restore
     from kektordb.checking import check
     from kektordb.dumping import dump
+    from kektordb.remote.database import connect
     from kektordb.repairing import repair
     from kektordb.undumping import load
 
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "build_info",
     "check",
+    "connect",
     "dump",
     "load",
     "open",
@@ -52,6 +54,7 @@ __all__ = [
 # What few programs need is loaded when it is first asked for.
 _LAZY = {
     "check": "kektordb.checking",
+    "connect": "kektordb.remote.database",
     "dump": "kektordb.dumping",
     "load": "kektordb.undumping",
     "repair": "kektordb.repairing",

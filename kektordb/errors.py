@@ -19,6 +19,9 @@
     │   └── HistoryDiverged           what was read is not what is there
     ├── TaskFailed                    its cause is what the task failed from
     ├── TaskNotFound (KeyError)
+    ├── ServerError                   .status; of `connect` alone
+    │   ├── ServerUnreachable (ConnectionError)
+    │   └── AccessDenied (PermissionError)   no token, or one that may not do this
     └── StorageError (OSError)
         ├── StorageFull               nothing moved; goes on when there is room
         ├── StorageFailed             a sync failed; read-only until reopened
@@ -30,6 +33,7 @@
 from __future__ import annotations
 
 __all__ = [
+    "AccessDenied",
     "ConfigError",
     "CorruptData",
     "CorruptLog",
@@ -48,6 +52,8 @@ __all__ = [
     "MetadataError",
     "ReadOnlyDatabase",
     "ReplicationError",
+    "ServerError",
+    "ServerUnreachable",
     "SnapshotNeeded",
     "StorageError",
     "StorageFailed",
@@ -167,6 +173,28 @@ class TaskFailed(KektorError):
 
 class TaskNotFound(_NotFound):
     """No task has this id, or it ended so long ago that it was forgotten."""
+
+
+class ServerError(KektorError):
+    """A server could not do what it was asked for: it is busy, or something is wrong with it.
+
+    Attributes
+    ----------
+    status : int or None
+        Of the HTTP answer; None without one.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ServerUnreachable(ServerError, ConnectionError):
+    """No answer came from the server in time, or what came is none. A write may have happened."""
+
+
+class AccessDenied(ServerError, PermissionError):
+    """The server asks for a token, or for one that may do more."""
 
 
 class StorageError(KektorError, OSError):

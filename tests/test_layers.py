@@ -44,7 +44,18 @@ ROWS = {
         *("interrupts", "loading", "refreshing", "replication", "following", "promoting"),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping"),
     ],
-    "edges": ["__init__", "__main__", "cli", "commands", "server", "client", "integrations", "vectorizer", "cluster"],
+    "edges": [
+        "__init__",
+        "__main__",
+        "cli",
+        "commands",
+        "server",
+        "client",
+        "remote",
+        "integrations",
+        "vectorizer",
+        "cluster",
+    ],
 }
 # What each row may import, beside itself. Storage and state are neighbours that do not know each other.
 BELOW = {

@@ -48,6 +48,9 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "HistoryDiverged": (errors.ReplicationError,),
     "TaskFailed": (errors.KektorError,),
     "TaskNotFound": (errors.KektorError, KeyError),
+    "ServerError": (errors.KektorError,),
+    "ServerUnreachable": (errors.ServerError, ConnectionError),
+    "AccessDenied": (errors.ServerError, PermissionError),
     "StorageError": (errors.KektorError, OSError),
     "StorageFull": (errors.StorageError,),
     "StorageFailed": (errors.StorageError,),
@@ -57,7 +60,7 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
 }
 NAMES = {
     *("Database", "F", "Hit", "Index", "Item", "RecallCheck", "Results", "Task"),
-    *("__version__", "build_info", "check", "dump", "load", "open", "repair", "restore", *ERRORS),
+    *("__version__", "build_info", "check", "connect", "dump", "load", "open", "repair", "restore", *ERRORS),
 }
 
 METHODS = {

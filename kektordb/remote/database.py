@@ -1,0 +1,172 @@
+"""What is a database on a server? The verbs of `Database`, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from kektordb.remote.index import RemoteIndex
+from kektordb.remote.keys import RemoteKeys
+from kektordb.remote.tasks import RemoteTask, RemoteTasks
+from kektordb.remote.transport import Transport, path_of
+from kektordb.settings import check_settings
+from kektordb.validation import check_name, index_config, with_texts
+
+__all__ = ["RemoteDatabase", "connect"]
+
+# A snapshot is written whole before it is answered.
+SAVE_S = 300.0
+
+
+def connect(url: str, *, token: str | None = None, timeout: float = 30.0, retries: int = 2) -> RemoteDatabase:
+    """Use a database that a server has.
+
+    Nothing is sent before the first call that asks for something.
+
+    Parameters
+    ----------
+    url : str
+        Such as ``http://localhost:9091``.
+    token : str, optional
+        What the server asks for, if it does.
+    timeout : float
+        Seconds that a connection, and each part of an answer, may take. Batches and saves may take 300 in any case.
+    retries : int
+        How often a read, or a write that can be done twice, is sent again when no answer came or the server was busy.
+        Other writes are sent again only when there was no connection.
+
+    Returns
+    -------
+    RemoteDatabase
+
+    Raises
+    ------
+    ConfigError
+    """
+    return RemoteDatabase(Transport(url, token, timeout, retries))
+
+
+class RemoteDatabase:
+    """A database on a server, with the verbs and errors of `Database`. Made by `connect`.
+
+    Calls raise ServerUnreachable, AccessDenied and ServerError beside. All may be made from any number of threads. It
+    is a context manager that closes the connections.
+    """
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+        self._keys = RemoteKeys(transport)
+
+    def close(self) -> None:
+        """Close the connections; calls after this raise DatabaseClosed. The server goes on."""
+        self._transport.close()
+
+    def __enter__(self) -> RemoteDatabase:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ------------------------------------------------------------------------------------------------------- indexes
+
+    def create_index(
+        self,
+        name: str,
+        *,
+        metric: str = "cosine",
+        dim: int | None = None,
+        m: int = 16,
+        ef_construction: int = 200,
+        seed: int = 0,
+        precision: str = "float32",
+        traversal: str = "codes",
+        text_language: str = "",
+        text_fields: Sequence[str] | None = None,
+        stop_words: Sequence[str] | None = None,
+        k1: float = 1.2,
+        b: float = 0.75,
+        field_weights: Mapping[str, float] | None = None,
+        maintenance: Mapping[str, Any] | None = None,
+    ) -> RemoteIndex:
+        """Make an index; see `Database.create_index`."""
+        check_name(name)
+        config = index_config(metric, dim, m, ef_construction, seed, precision, traversal)
+        config = with_texts(config, text_language, text_fields, stop_words, k1, b, field_weights)
+        body: dict[str, Any] = {"index_name": name, "metric": metric, "m": m, "ef_construction": ef_construction}
+        body |= {"seed": seed, "precision": precision, "traversal": traversal, "k1": config.k1, "b": config.b}
+        if dim is not None:
+            body["dim"] = dim
+        if text_language:
+            body["text_language"] = text_language
+            given = {"text_fields": config.text_fields, "stop_words": config.stop_words}
+            body |= {key: value for key, value in given.items() if value is not None}
+            if config.field_weights is not None:
+                body["field_weights"] = config.field_weights
+        if maintenance is not None:
+            body["maintenance"] = check_settings(maintenance)
+        self._transport.post("/vector/actions/create", body)
+        return self._handle(name)
+
+    def drop_index(self, name: str) -> None:
+        """Remove an index with all its items. Raises IndexNotFound."""
+        self._transport.request("DELETE", path_of("/vector/indexes", name))
+
+    def index(self, name: str) -> RemoteIndex:
+        """Return a handle to an index. Raises IndexNotFound."""
+        self._transport.get(path_of("/vector/indexes", check_name(name)))
+        return self._handle(name)
+
+    def _handle(self, name: str) -> RemoteIndex:
+        return RemoteIndex(self, self._transport, name)
+
+    def __getitem__(self, name: str) -> RemoteIndex:
+        return self.index(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names()
+
+    def __iter__(self) -> Iterator[str]:
+        """Iterate over the names of the indexes, sorted."""
+        return iter(self._names())
+
+    def __len__(self) -> int:
+        return len(self._names())
+
+    def _names(self) -> list[str]:
+        return [found["name"] for found in self._transport.get("/vector/indexes")]
+
+    # ------------------------------------------------------------------------------------------------------ the rest
+
+    @property
+    def kv(self) -> RemoteKeys:
+        """The key-value store: a mutable mapping of str to bytes."""
+        return self._keys
+
+    @property
+    def tasks(self) -> RemoteTasks:
+        """The tasks in the background, by id."""
+        return RemoteTasks(self._transport)
+
+    def sync(self) -> None:
+        """Make everything written so far durable, whatever the policy of the server."""
+        self._transport.post("/system/sync", {}, repeatable=True, timeout=SAVE_S)
+
+    def save(self) -> None:
+        """Let the server write a snapshot."""
+        self._transport.post("/system/save", {}, repeatable=True, timeout=SAVE_S)
+
+    def rewrite_aof(self) -> RemoteTask:
+        """Let the server make its log short, in the background."""
+        return RemoteTask(self._transport, "rewrite_aof", self._transport.post("/system/aof-rewrite", {}))
+
+    def stats(self) -> dict[str, Any]:
+        """Return counts and bytes of the whole database; see `Database.stats`."""
+        return dict(self._transport.get("/system/stats")["database"])
+
+    @property
+    def closed(self) -> bool:
+        """Whether it was closed."""
+        return self._transport.closed
+
+    def __repr__(self) -> str:
+        return f"<kektordb.RemoteDatabase {self._transport.url!r}{' closed' if self.closed else ''}>"
