@@ -20,13 +20,13 @@ MAX_ITEMS = 20_000
 MAX_BYTES = 16 << 20
 # The graph of so many items may take long to build.
 TIMEOUT_S = 300.0
+PATH = "/vector/actions/add-batch"
 
 Rows = npt.NDArray[np.float32]
 
 
 def put_all(
     transport: Transport,
-    path: str,
     name: str,
     ids: list[str],
     rows: Rows,
@@ -39,8 +39,6 @@ def put_all(
     Parameters
     ----------
     transport : Transport
-    path : str
-        That of a batch or of an import.
     name : str
         Of the index.
     ids : list of str
@@ -61,7 +59,7 @@ def put_all(
         for start, stop in slices:
             body = _body(name, ids[start:stop], rows[start:stop], blobs[start:stop], replace)
             try:
-                transport.post(path, body, repeatable=replace, timeout=TIMEOUT_S)
+                transport.post(PATH, body, repeatable=replace, timeout=TIMEOUT_S)
             except KektorError as error:
                 if start:
                     error.add_note(f"the first {start} of {len(ids)} items were stored before")

@@ -36,7 +36,7 @@ def failure_of(status: int, answer: Any, body: Mapping[str, Any] | None = None) 
         return BY_STATUS[status](text)
     if status in DENIED:
         return errors.AccessDenied(text)
-    return errors.ServerError(f"{text} (status {status})", status)
+    return errors.ServerError(text, status)
 
 
 def _filter_error(text: str, position: Any, body: Mapping[str, Any] | None) -> errors.FilterError:

@@ -140,7 +140,7 @@ class RemoteIndex:
             raise MetadataError(f"expected {len(checked)} metadata, one for each id, got {len(metadata)}")
         else:
             blobs = encode_many(metadata, checked)
-        put_all(self._transport, ACTIONS + "add-batch", self._name, checked, rows, blobs, replace, progress)
+        put_all(self._transport, self._name, checked, rows, blobs, replace, progress)
 
     def delete(
         self,
