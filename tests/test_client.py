@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from live import live
+from served import ROOT
 
 import kektordb
 from kektordb import client as module
@@ -199,3 +204,16 @@ def test_arguments_stand_where_they_did(name: str) -> None:
 def test_everything_is_documented() -> None:
     for name, value in inspect.getmembers(KektorDBClient, inspect.isfunction):
         assert name.startswith("_") or inspect.getdoc(value), name
+
+
+def test_the_page_runs(served: tuple[kektordb.Database, int], client: KektorDBClient) -> None:
+    page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    code = "\n".join(blocks).replace("localhost:9091", f"127.0.0.1:{served[1]}").replace(', token="…"', "")
+    code = code.replace('host="localhost", port=9091', f'host="127.0.0.1", port={served[1]}')
+    code += "\nassert client.vget('shoes', 'red')['id'] == hits[0].id == 'red'"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert len(blocks) == 2
