@@ -32,6 +32,8 @@ check: $(BUILD_LOG) $(VENV)/.extra-check,test
 	$(PY) -m ruff check .
 	PATH="$(abspath $(VENV))/bin:$$PATH" cython-lint kektordb
 	$(PY) -m mypy
+	$(PY) -m mypy --platform win32 --cache-dir .mypy_cache/win32
+	$(PY) -m mypy --platform darwin --cache-dir .mypy_cache/darwin
 	$(if $(STUBBED),$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml $(STUBBED))
 	@! grep -nE '(^|[^[:alpha:]])warning: |performance hint' $(BUILD_LOG) || { echo 'check: the build must be silent'; exit 1; }
 	@echo 'check: all clean'

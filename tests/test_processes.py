@@ -450,6 +450,31 @@ def test_the_end_of_a_child_leaves_the_database_of_its_parent_whole(path: Path, 
         assert db["a"].ids() == ["before", "after", "last"]
 
 
+ORPHANS = """
+import os, sys, kektordb
+db = kektordb.open(sys.argv[1])
+db.kv["k"] = b"v"
+if not os.fork():
+    print("child", flush=True)
+    sys.stdin.read()
+    os._exit(0)
+os.wait()
+"""
+
+
+@forks
+def test_a_child_that_outlives_its_killed_parent_keeps_no_lock(path: Path) -> None:
+    command, pipe = [sys.executable, "-c", ORPHANS, str(path)], subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, env={**os.environ, "PYTHONPATH": ROOT}) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"child\n"
+        assert f"process {parent.pid} " in TRY_HERE(path)
+        parent.kill()
+        parent.wait()
+        with kektordb.open(path) as db:
+            assert db.kv["k"] == b"v"
+
+
 # ------------------------------------------------------------------------------------------ multiprocessing, and copies
 
 
