@@ -35,6 +35,8 @@ from kektordb._walk cimport (
     free_scratch,
     key_of,
     list_of,
+    load_slot,
+    load_top,
     lock,
     slot_of,
     top_level,
@@ -627,7 +629,8 @@ cdef class Graph:
         cdef slot_t slot
         cdef const slot_t* links
         cdef int level, worst = -1
-        if (self.core.top == EMPTY) != (n == 0):
+        cdef uint64_t top = load_top(&self.core.top)
+        if (top == EMPTY) != (n == 0):
             return "the entry point does not fit the number of rows"
         with nogil:
             for i in range(n):
@@ -638,20 +641,20 @@ cdef class Graph:
                 lists += level
             if worst < 0 and lists != self.n_upper:
                 worst = 0
-            if worst < 0 and n > 0 and (<slot_t>self.core.top >= n
-                                        or self.core.levels[<slot_t>self.core.top] != top_level(self.core.top)):
+            if worst < 0 and n > 0 and (<slot_t>top >= n
+                                        or self.core.levels[<slot_t>top] != top_level(top)):
                 worst = 1
             if worst < 0:
                 for i in range(n):
                     links = self.core.links + i * self.core.width
                     for j in range(self.core.m0):
-                        slot = links[j]
+                        slot = load_slot(&links[j])
                         if slot != NO_SLOT and slot >= n:
                             worst = 2
                     for level in range(1, self.core.levels[i] + 1):
                         links = list_of(&self.core, <slot_t>i, level)
                         for j in range(self.core.m):
-                            slot = links[j]
+                            slot = load_slot(&links[j])
                             if slot != NO_SLOT and (slot >= n or self.core.levels[slot] < level):
                                 worst = 2
         if worst < 0:
@@ -665,7 +668,14 @@ cdef class Graph:
         """Return the slots that a row links to on a level."""
         cdef const slot_t* links = list_of(&self.core, <slot_t>slot, level)
         cdef Py_ssize_t most = self.core.m if level else self.core.m0
-        return [slot for slot in links[:most] if slot != NO_SLOT]
+        cdef Py_ssize_t j
+        cdef slot_t to
+        found = []
+        for j in range(most):
+            to = load_slot(&links[j])
+            if to != NO_SLOT:
+                found.append(to)
+        return found
 
     def level(self, Py_ssize_t slot):
         """Return the highest level of a row."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -13,9 +13,6 @@ from kektordb.integrity import faults_of
 from kektordb.storage import FileReport, inspect_files
 from kektordb.storage.inspection import DAMAGED, MISSING, SOUND, TORN
 from kektordb.validation import check_path
-
-if TYPE_CHECKING:
-    from kektordb.state import State
 
 __all__ = ["CheckReport", "IndexReport", "check", "check_open"]
 
@@ -101,16 +98,17 @@ def check(path: str | os.PathLike[str], *, deep: bool = False) -> CheckReport:
     except KektorError as error:
         return _report(target, files, faults=(f"it cannot be opened: {error}",))
     with database:
-        return _report(target, files, _look_into(database._state))
+        return _report(target, files, _look_into(database))
 
 
 def check_open(database: Database, deep: bool) -> CheckReport:
     """Do what `Database.check` says."""
     _check_flag(deep)
-    state, store = database._live(), database._store
+    database._live()
+    store = database._store
     database._refuse_inside_write()
     files = () if store is None else inspect_files(store.path, store.backend, store.log_end)
-    return _report(database._path if store is None else store.path, files, _look_into(state) if deep else ())
+    return _report(database._path if store is None else store.path, files, _look_into(database) if deep else ())
 
 
 def _check_flag(deep: object) -> bool:
@@ -119,10 +117,10 @@ def _check_flag(deep: object) -> bool:
     return deep
 
 
-def _look_into(state: State) -> tuple[IndexReport, ...]:
+def _look_into(database: Database) -> tuple[IndexReport, ...]:
     return tuple(
-        IndexReport(name, len(collection), collection.n_slots, tuple(faults_of(collection)))
-        for name, collection in state.indexes()
+        IndexReport(name, len(collection), collection.n_slots, tuple(faults_of(collection, database._commits.lock)))
+        for name, collection in database._live().indexes()
     )
 
 

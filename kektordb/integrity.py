@@ -1,14 +1,15 @@
 """Does what an index holds agree with itself? Graph, ids, living slots, vectors, columns, texts: each against another.
 
-What is compared is copied under the read lock, in one piece, so that writes that go on are no faults; the comparison
-itself is in nobody's way. The graph is looked at in slices; what looks wrong in it is looked at again, for a writer may
-have been about to link it.
+What is compared is copied in one piece while no write is under way, so that what a write has half done is no fault; the
+comparison itself is in nobody's way. The graph is looked at in slices; what looks wrong in it is looked at again, for a
+writer may have been about to link it.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -32,9 +33,10 @@ Slots = npt.NDArray[np.uint32]
 Text = dict[str, tuple[int, dict[str, int]]]
 
 
-def faults_of(collection: Collection) -> list[str]:
-    """Return what does not hold, up to 20 of each kind; empty when all does."""
-    with collection.lock.read:
+def faults_of(collection: Collection, writes: AbstractContextManager[object]) -> list[str]:
+    """Return what does not hold, up to 20 of each kind; empty when all does. No write is under way within `writes`."""
+    # Between two locks of a write there are rows without links, which is no fault.
+    with writes, collection.lock.read:
         graph = collection.graph
         fault = "" if graph is None else graph.fault()
         if fault:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from array import array
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,10 @@ HARMS: dict[str, tuple[Callable[[Collection], Any], set[str]]] = {
 def test_what_does_not_agree_is_found(harm: str) -> None:
     db, collection = filled()
     with db:
-        assert faults_of(collection) == []
+        assert faults_of(collection, nullcontext()) == []
         change, kinds = HARMS[harm]
         change(collection)
-        found = faults_of(collection)
+        found = faults_of(collection, nullcontext())
         assert kinds <= {fault.partition(":")[0] for fault in found}, found
         report = db.check(deep=True)
         assert report.verdict == "damaged"
@@ -101,12 +102,14 @@ def test_links_that_should_not_be_are_found() -> None:
     with db:
         data = Sections(freezing.freeze(collection, whole=True)[1])
     links = np.frombuffer(data.data["graph/links"], dtype=np.uint32).reshape(80, -1)
-    assert faults_of(relinked(links)) == []
+    assert faults_of(relinked(links), nullcontext()) == []
     itself, twice = links.copy(), links.copy()
     itself[9, 0] = 9
     twice[9, 1] = twice[9, 0]
     for wrong in (itself, twice):
-        assert [fault.partition(" links")[0] for fault in faults_of(relinked(wrong))] == ["graph: slot 9"]
+        assert [fault.partition(" links")[0] for fault in faults_of(relinked(wrong), nullcontext())] == [
+            "graph: slot 9"
+        ]
 
 
 def test_many_faults_of_a_kind_are_cut_short() -> None:
@@ -114,7 +117,7 @@ def test_many_faults_of_a_kind_are_cut_short() -> None:
     with db:
         for slot in range(80):
             collection.alive.clear(slot)
-        found = faults_of(collection)
+        found = faults_of(collection, nullcontext())
         assert len([fault for fault in found if fault.startswith("ids")]) == 20
         assert "... and more of ids" in found
 
