@@ -1,6 +1,7 @@
 """What does a search cost over HTTP? Latency above the embedded search; requests a second of 16 connections.
 
     python -m benchmarks.http --rows 200000
+    python -m benchmarks.http --import --rows 100000    (an import by the client, against the embedded batch add)
 
 The server is a process of its own, on one core where the system lets it be pinned; so is the client, on another one:
 raw sockets, requests made before, answers looked at for status and length. On a machine that does other work as well,
@@ -152,33 +153,62 @@ def embedded(directory: Path, queries: np.ndarray) -> np.ndarray:
     return np.array(times)
 
 
+def start(directory: Path) -> tuple[subprocess.Popen[str], int]:
+    """Return a server process and its port."""
+    address = ["--http-addr", "127.0.0.1:0", "--data-dir", str(directory)]
+    server = subprocess.Popen([sys.executable, "-m", "kektordb", "serve", *address], stderr=subprocess.PIPE, text=True)
+    assert server.stderr is not None
+    return server, int(re.search(r":(\d+)\s*$", server.stderr.readline())[1])  # type: ignore[index]
+
+
+def import_all(n: int, dim: int = 128) -> None:
+    """Add rows to an embedded database, and over HTTP to one in a server process; print seconds, twice in turn."""
+    rng = np.random.default_rng(3)
+    rows = rng.standard_normal((n, dim)).astype(np.float32)
+    ids = [f"item {i}" for i in range(n)]
+    metadata = [{"n": i, "kind": "abc"[i % 3]} for i in range(n)]
+    for _ in range(2):
+        with tempfile.TemporaryDirectory() as temporary:
+            with kektordb.open(Path(temporary) / "a") as database:
+                began = time.perf_counter()
+                database.create_index("bench", metric="euclidean").add_batch(ids, rows, metadata)
+                database.sync()
+                embedded_s = time.perf_counter() - began
+            server, port = start(Path(temporary) / "b")
+            try:
+                with kektordb.connect(f"http://127.0.0.1:{port}") as remote:
+                    began = time.perf_counter()
+                    remote.create_index("bench", metric="euclidean").add_batch(ids, rows, metadata)
+                    remote.sync()
+                    http_s = time.perf_counter() - began
+            finally:
+                server.terminate()
+                server.wait()
+        print(
+            f"{n:,} x {dim}: embedded {embedded_s:.2f} s, over HTTP {http_s:.2f} s: x {http_s / embedded_s:.2f}",
+            flush=True,
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=50_000)
     parser.add_argument("--seconds", type=float, default=5.0)
     parser.add_argument("--connections", type=int, default=16)
+    parser.add_argument("--import", action="store_true", dest="imports")
     arguments = parser.parse_args()
+    if arguments.imports:
+        import_all(arguments.rows)
+        return
     with tempfile.TemporaryDirectory() as temporary:
         directory = Path(temporary) / "db"
         queries = build(directory, arguments.rows)
         pins = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if len(pins) > 1:
             os.sched_setaffinity(0, {pins[1]})
-        command = [
-            sys.executable,
-            "-m",
-            "kektordb",
-            "serve",
-            "--http-addr",
-            "127.0.0.1:0",
-            "--data-dir",
-            str(directory),
-        ]
         inside = embedded(directory, queries) * 1e6
         print(f"{arguments.rows:,} x {DIM}, k {K}, ef {EF}; embedded p50 {np.median(inside):.0f} us")
-        server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        assert server.stderr is not None
-        port = int(re.search(r":(\d+)\s*$", server.stderr.readline())[1])  # type: ignore[index]
+        server, port = start(directory)
         if len(pins) > 1:
             os.sched_setaffinity(server.pid, {pins[0]})
         try:

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from kektordb import __version__
-from kektordb.commands import copies, dumps, info, safety, serve
+from kektordb.commands import copies, dumps, info, safety, search, serve, transfers
 from kektordb.commands.answer import FAILED, USAGE
 from kektordb.errors import KektorError
 
 __all__ = ["main"]
 
-FAMILIES = (info, safety, copies, dumps, serve)
+FAMILIES = (info, search, transfers, safety, copies, dumps, serve)
 INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> ArgumentParser:
     parser = _Parser(
         prog="kektordb",
-        description="An embedded vector database: look after its files.",
+        description="An embedded vector database: search it, fill it, look after its files.",
         epilog="Exit status: 0 done or sound, 1 torn tail, 2 damage, 3 failed, 64 wrong usage.",
         allow_abbrev=False,
     )

@@ -1,0 +1,292 @@
+"""Which items does a file hold? JSON lines, CSV, .npy, .fvecs and Parquet, read in parts of bounded size."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import math
+import os
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+import numpy.typing as npt
+
+from kektordb.errors import ConfigError, StorageError
+
+__all__ = ["FORMATS", "Part", "format_of", "n_items_of", "read_parts"]
+
+FORMATS = ("jsonl", "csv", "npy", "fvecs", "parquet")
+ENDINGS = {"ndjson": "jsonl", "json": "jsonl", "pq": "parquet"}
+# CSV fields may hold whole vectors as text.
+MAX_FIELD = 16 << 20
+# Integers up to here fit in 64 bits.
+MAX_DIGITS = 18
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+
+
+class Part(NamedTuple):
+    """Some items."""
+
+    ids: list[str]
+    vectors: npt.NDArray[np.float32]
+    metadata: list[dict[str, Any] | None]
+
+
+def format_of(path: str, given: str | None) -> str:
+    """Return the format of a file, by its ending if it is not given. Raises ConfigError."""
+    if given is not None:
+        return given
+    ending = path.rpartition(".")[2].lower()
+    ending = ENDINGS.get(ending, ending)
+    if ending not in FORMATS:
+        raise ConfigError(f"expected --format for {path!r:.80}: {', '.join(FORMATS)}")
+    return ending
+
+
+def read_parts(path: str, format: str, size: int, ids: str | None, metadata: str | None) -> Iterator[Part]:
+    """Give the items of a file.
+
+    Parameters
+    ----------
+    path, format : str
+    size : int
+        Items of a part at most.
+    ids, metadata : str or None
+        Files with an id, a JSON object, in each line, for formats that hold vectors alone; ids count from 0 otherwise.
+
+    Raises
+    ------
+    StorageError
+        A file cannot be read.
+    ConfigError
+        It holds something else; the message names the line.
+    """
+    if format not in ("npy", "fvecs") and (ids is not None or metadata is not None):
+        raise ConfigError("--ids and --metadata are for files of vectors alone: .npy and .fvecs")
+    with _naming(path):
+        if format == "npy":
+            yield from _with_columns(path, _npy(path), size, ids, metadata)
+        elif format == "fvecs":
+            yield from _with_columns(path, _fvecs(path), size, ids, metadata)
+        elif format == "parquet":
+            yield from _parquet(path, size)
+        else:
+            yield from _lines(path, format, size)
+
+
+def n_items_of(path: str, format: str) -> int:
+    """Return how many items a file has, empty lines as well: for a bar. Raises as `read_parts`."""
+    with _naming(path):
+        if format in ("npy", "fvecs"):
+            return len(_npy(path) if format == "npy" else _fvecs(path))
+        if format == "parquet":
+            from kektordb.dumping import arrow
+
+            return int(arrow().parquet.ParquetFile(path).metadata.num_rows)
+        with open(path, "rb") as file:
+            return sum(1 for _ in file)
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    try:
+        yield
+    except StorageError:
+        raise
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected UTF-8") from None
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror or error}") from error
+
+
+# ---------------------------------------------------------------------------------------------------- lines of items
+
+Item = tuple[str, Any, dict[str, Any] | None]
+
+
+def _lines(path: str, format: str, size: int) -> Iterator[Part]:
+    with open(path, encoding="utf-8-sig", newline="" if format == "csv" else None) as file:
+        items = _csv_items(path, file) if format == "csv" else _json_items(path, file)
+        while True:
+            some = list(itertools.islice(items, size))
+            if not some:
+                return
+            ids = [id for id, _, _ in some]
+            yield Part(ids, _matrix(path, [vector for _, vector, _ in some], ids), [of for _, _, of in some])
+
+
+def _json_items(path: str, file: TextIO) -> Iterator[Item]:
+    for number, line in enumerate(file, 1):
+        if line.strip():
+            try:
+                yield _json_item(line)
+            except (ValueError, TypeError, KeyError) as error:
+                raise ConfigError(f"{path}, line {number}: expected an object with id and vector: {error!r}") from None
+
+
+def _json_item(line: str) -> Item:
+    found = json.loads(line)
+    return _id(found["id"]), found["vector"], found.get("metadata")
+
+
+def _csv_items(path: str, file: TextIO) -> Iterator[Item]:
+    """Give the rows: columns ``id`` and ``vector``, or one column for each component; the others are metadata."""
+    csv.field_size_limit(MAX_FIELD)
+    rows = csv.reader(file)
+    try:
+        head = next(rows, [])
+        if "id" not in head:
+            raise ConfigError(f"{path}: expected a first line with the names of columns, id among them")
+        components = [i for i, name in enumerate(head) if name[:1] == "v" and name[1:].isdigit()]
+        if "vector" not in head and not components:
+            raise ConfigError(f"{path}: expected a column vector, or columns v0, v1, …")
+        taken = {"id", "vector"} if "vector" in head else {"id", *(head[i] for i in components)}
+        for row in rows:
+            if len(row) != len(head):
+                raise ConfigError(f"{path}, line {rows.line_num}: expected {len(head)} columns, got {len(row)}")
+            cells = dict(zip(head, row, strict=True))
+            try:
+                text = cells["vector"] if "vector" in head else None
+                vector = [float(row[i]) for i in components] if text is None else _vector(text)
+            except ValueError as error:
+                raise ConfigError(f"{path}, line {rows.line_num}: expected numbers as vector: {error}") from None
+            of = {name: _value(cell) for name, cell in cells.items() if name not in taken and cell != ""}
+            own = of.pop("metadata", "")
+            yield cells["id"], vector, {**_own(path, rows.line_num, own), **of} or None
+    except csv.Error as error:
+        raise ConfigError(f"{path}, line {rows.line_num}: {error}") from None
+
+
+def _own(path: str, line: int, cell: Any) -> dict[str, Any]:
+    """Return what a column metadata holds: a JSON object, or anything else under that name."""
+    if not isinstance(cell, str) or not cell.startswith("{"):
+        return {"metadata": cell} if cell != "" else {}
+    try:
+        found: dict[str, Any] = json.loads(cell)
+    except ValueError as error:
+        raise ConfigError(f"{path}, line {line}: expected metadata as JSON: {error}") from None
+    return found
+
+
+def _vector(text: str) -> list[float]:
+    return [float(number) for number in text.strip().strip("[]").replace(",", " ").split()]
+
+
+def _value(cell: str) -> Any:
+    """Return a number where a cell is written like one, true or false, else the text: 007 is a text."""
+    if cell in ("true", "false"):
+        return cell == "true"
+    found = _NUMBER.fullmatch(cell)
+    if found is None or cell == "-0":
+        return cell
+    if found[1] or found[2]:
+        value = float(cell)
+        return value if math.isfinite(value) else cell
+    return int(cell) if len(cell) <= MAX_DIGITS else cell
+
+
+def _id(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise TypeError(f"expected an id that is a string, got {value!r:.80}")
+    return str(value)
+
+
+def _matrix(path: str, vectors: list[Any], ids: list[str]) -> npt.NDArray[np.float32]:
+    try:
+        return np.array(vectors, np.float32)
+    except (ValueError, TypeError):
+        sizes = {len(vector) if isinstance(vector, list) else -1 for vector in vectors}
+        what = "no lists of numbers" if len(sizes) == 1 else f"of different lengths ({sorted(sizes)})"
+        raise ConfigError(f"{path}: the vectors of ids {ids[0]!r} to {ids[-1]!r} are {what}") from None
+
+
+# --------------------------------------------------------------------------------------------- vectors, the rest beside
+
+
+def _npy(path: str) -> npt.NDArray[Any]:
+    try:
+        rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, EOFError):
+        raise ConfigError(f"{path}: expected an .npy file of numbers") from None
+    if not isinstance(rows, np.ndarray) or rows.ndim != 2 or rows.dtype.kind not in "fiu":
+        raise ConfigError(f"{path}: expected an array of numbers with two axes (n, dim)")
+    return rows
+
+
+def _fvecs(path: str) -> npt.NDArray[Any]:
+    """Return the rows of a file in which each begins with its number of components, as an int32."""
+    n_bytes = os.path.getsize(path)
+    if n_bytes == 0:
+        return np.empty((0, 1), np.float32)
+    with open(path, "rb") as file:
+        dim = int.from_bytes(file.read(4), "little")
+    if not 1 <= dim <= 65_536 or n_bytes % (4 * dim + 4):
+        raise ConfigError(f"{path}: expected rows of {dim} components, each after its number as an int32")
+    rows = np.memmap(path, "<i4", "r").reshape(-1, dim + 1)
+    if not (rows[:, 0] == dim).all():
+        raise ConfigError(f"{path}: expected all rows to have {dim} components")
+    return rows[:, 1:].view("<f4")
+
+
+def _with_columns(
+    path: str, rows: npt.NDArray[Any], size: int, ids: str | None, metadata: str | None
+) -> Iterator[Part]:
+    names: Iterator[str] = map(str, range(len(rows))) if ids is None else _texts(ids)
+    beside = itertools.repeat(None) if metadata is None else _objects(metadata)
+    for start in range(0, len(rows), size):
+        part = np.asarray(rows[start : start + size], np.float32)
+        some = list(itertools.islice(names, len(part)))
+        of = list(itertools.islice(beside, len(part)))
+        if len(some) < len(part) or len(of) < len(part):
+            short = ids if len(some) < len(part) else metadata
+            raise ConfigError(f"{short}: expected a line for each of the {len(rows)} rows of {path}")
+        yield Part(some, part, of)
+
+
+def _texts(path: str) -> Iterator[str]:
+    """Give the lines; of an export, which has objects with id and metadata in them, the ids."""
+    for line in _raw_lines(path):
+        yield _id(json.loads(line)["id"]) if line.startswith('{"id": ') else line
+
+
+def _raw_lines(path: str) -> Iterator[str]:
+    with _naming(path), open(path, encoding="utf-8-sig") as file:
+        for line in file:
+            yield line.rstrip("\n")
+
+
+def _objects(path: str) -> Iterator[dict[str, Any] | None]:
+    for number, line in enumerate(_raw_lines(path), 1):
+        try:
+            found = json.loads(line) if line.strip() else None
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
+        # A line of an export names the id as well.
+        yield found["metadata"] if isinstance(found, dict) and set(found) == {"id", "metadata"} else found
+
+
+def _parquet(path: str, size: int) -> Iterator[Part]:
+    """Give the rows: ``id``, ``vector`` (a list of numbers), ``metadata`` (JSON text or a struct), or other columns."""
+    from kektordb.dumping import arrow
+
+    parquet = arrow().parquet
+    file = parquet.ParquetFile(path)
+    names = file.schema_arrow.names
+    if "id" not in names or "vector" not in names:
+        raise ConfigError(f"{path}: expected columns id and vector, got {', '.join(names):.200}")
+    for batch in file.iter_batches(batch_size=size):
+        columns: dict[str, list[Any]] = {name: batch.column(name).to_pylist() for name in names}
+        ids = [_id(id) for id in columns.pop("id")]
+        vectors = _matrix(path, columns.pop("vector"), ids)
+        yield Part(ids, vectors, list(_of_columns(columns, len(ids))))
+
+
+def _of_columns(columns: dict[str, list[Any]], n: int) -> Iterable[dict[str, Any] | None]:
+    own = columns.pop("metadata", [None] * n)
+    for i, of in enumerate(own):
+        found = json.loads(of) if isinstance(of, str) and of else of or {}
+        yield {**found, **{name: column[i] for name, column in columns.items() if column[i] is not None}} or None
