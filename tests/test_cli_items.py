@@ -285,3 +285,19 @@ def test_a_server_that_cannot_list_its_items(
     assert "cannot list" in text
     assert "not all items" in text
     assert items_of(tmp_path / "new") == dict(list(WHOLE.items())[:20])
+
+
+def test_parquet_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pa = pytest.importorskip("pyarrow", reason="the extra parquet")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    deep = [{"a": 1}, None]
+    columns = {"id": [1, 2], "vector": [[1.0, 2.0], [3.0, 4.0]], "price": [5, None], "metadata": deep}
+    parquet.write_table(pa.table(columns), tmp_path / "a.parquet")
+    run(capsys, "import", tmp_path / "db", "a", tmp_path / "a.parquet", "--create", "--metric", "euclidean")
+    assert items_of(tmp_path / "db") == {"1": ([1, 2], {"a": 1, "price": 5}), "2": ([3, 4], {})}
+    (tmp_path / "b.parquet").write_bytes(b"no")
+    error = answer(capsys, "import", tmp_path / "db", "a", tmp_path / "b.parquet", status=3)["error"]
+    assert error["type"] == "ConfigError"
+    parquet.write_table(pa.table({"id": ["a"]}), tmp_path / "c.parquet")
+    error = answer(capsys, "import", tmp_path / "db", "a", tmp_path / "c.parquet", status=3)["error"]
+    assert "expected columns id and vector" in error["message"]

@@ -84,9 +84,7 @@ def n_items_of(path: str, format: str) -> int:
         if format in ("npy", "fvecs"):
             return len(_npy(path) if format == "npy" else _fvecs(path))
         if format == "parquet":
-            from kektordb.dumping import arrow
-
-            return int(arrow().parquet.ParquetFile(path).metadata.num_rows)
+            return int(_parquet_file(path).metadata.num_rows)
         with open(path, "rb") as file:
             return sum(1 for _ in file)
 
@@ -271,10 +269,7 @@ def _objects(path: str) -> Iterator[dict[str, Any] | None]:
 
 def _parquet(path: str, size: int) -> Iterator[Part]:
     """Give the rows: ``id``, ``vector`` (a list of numbers), ``metadata`` (JSON text or a struct), or other columns."""
-    from kektordb.dumping import arrow
-
-    parquet = arrow().parquet
-    file = parquet.ParquetFile(path)
+    file = _parquet_file(path)
     names = file.schema_arrow.names
     if "id" not in names or "vector" not in names:
         raise ConfigError(f"{path}: expected columns id and vector, got {', '.join(names):.200}")
@@ -283,6 +278,16 @@ def _parquet(path: str, size: int) -> Iterator[Part]:
         ids = [_id(id) for id in columns.pop("id")]
         vectors = _matrix(path, columns.pop("vector"), ids)
         yield Part(ids, vectors, list(_of_columns(columns, len(ids))))
+
+
+def _parquet_file(path: str) -> Any:
+    from kektordb.dumping import arrow
+
+    pa = arrow()
+    try:
+        return pa.parquet.ParquetFile(path)
+    except pa.ArrowInvalid as error:
+        raise ConfigError(f"{path}: expected a Parquet file: {error}") from None
 
 
 def _of_columns(columns: dict[str, list[Any]], n: int) -> Iterable[dict[str, Any] | None]:
