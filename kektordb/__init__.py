@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from kektordb.backup import restore
     from kektordb.checking import check
     from kektordb.dumping import dump
+    from kektordb.remote.asynchronous import connect_async
     from kektordb.remote.database import connect
     from kektordb.repairing import repair
     from kektordb.undumping import load
@@ -44,6 +45,7 @@ __all__ = [
     "build_info",
     "check",
     "connect",
+    "connect_async",
     "dump",
     "load",
     "open",
@@ -55,6 +57,7 @@ __all__ = [
 _LAZY = {
     "check": "kektordb.checking",
     "connect": "kektordb.remote.database",
+    "connect_async": "kektordb.remote.asynchronous",
     "dump": "kektordb.dumping",
     "load": "kektordb.undumping",
     "repair": "kektordb.repairing",

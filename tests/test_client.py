@@ -216,4 +216,4 @@ def test_the_page_runs(served: tuple[kektordb.Database, int], client: KektorDBCl
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
-    assert len(blocks) == 2
+    assert len(blocks) == 3

@@ -73,7 +73,7 @@ DOORS = {
     "tqdm": r"progress\.py",
     "pyarrow": r"dumping\.py",
     "xxhash": r"storage/\w+\.py",
-    "asyncio": r"(server|cluster|vectorizer)/.*\.py",
+    "asyncio": r"(server|cluster|vectorizer)/.*\.py|remote/asynchronous\.py",
 }
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)
 

@@ -60,7 +60,19 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
 }
 NAMES = {
     *("Database", "F", "Hit", "Index", "Item", "RecallCheck", "Results", "Task"),
-    *("__version__", "build_info", "check", "connect", "dump", "load", "open", "repair", "restore", *ERRORS),
+    *(
+        "__version__",
+        "build_info",
+        "check",
+        "connect",
+        "connect_async",
+        "dump",
+        "load",
+        "open",
+        "repair",
+        "restore",
+        *ERRORS,
+    ),
 }
 
 METHODS = {
