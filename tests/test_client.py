@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from live import live
 from served import ROOT
+from test_official_clients import SCRIPT
 
 import kektordb
 from kektordb import client as module
@@ -217,3 +218,12 @@ def test_the_page_runs(served: tuple[kektordb.Database, int], client: KektorDBCl
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     assert done.returncode == 0, done.stderr
     assert len(blocks) == 3
+
+
+def test_what_the_published_clients_do_this_one_does(served: tuple[kektordb.Database, int]) -> None:
+    script = SCRIPT.replace("from kektordb_client", "from kektordb").replace('wheel.rsplit("-", 3)[1]', '"of ours"')
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", script, str(ROOT), str(served[1])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("done\n")
