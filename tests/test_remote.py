@@ -441,6 +441,18 @@ def test_an_answer_of_somebody_else() -> None:
     assert error.value.status == 404
 
 
+def test_a_server_that_is_none_of_tls(pauses: list[float]) -> None:
+    unreachable = pytest.raises(kektordb.ServerUnreachable, match="cannot reach https:")
+    with scripted(OK) as (url, _), connect(url.replace("http:", "https:"), retries=0) as db, unreachable:
+        db.index("a")
+
+
+def test_large_bodies_arrive_whole(served: tuple[kektordb.Database, str], db: RemoteDatabase) -> None:
+    for n_bytes in (0, transport.MAX_JOINED - 100, transport.MAX_JOINED + 1, 3 << 20):
+        db.kv["large"] = bytes(range(256)) * (n_bytes // 256)
+        assert served[0].kv["large"] == db.kv["large"] == bytes(range(256)) * (n_bytes // 256)
+
+
 @pytest.mark.parametrize(
     ("url", "more"),
     [

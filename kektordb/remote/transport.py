@@ -27,6 +27,39 @@ MAX_KEPT = 16
 # Between two tries; the second time twice as long.
 PAUSE_S = 0.2
 BUSY = 503
+# A larger body is not copied to stand behind its head.
+MAX_JOINED = 256 << 10
+
+
+class _Connection(HTTPConnection):
+    """A connection that sends the head of a request and a small body at once: the server wakes once for them."""
+
+    _held: list[bytes] | None = None
+
+    def send(self, data: Any) -> None:
+        """Send bytes, or keep them until the whole request is there."""
+        if self._held is None:
+            super().send(data)
+        else:
+            self._held.append(data)
+
+    def ask(self, method: str, path: str, content: bytes | None, headers: dict[str, str]) -> None:
+        """Send a whole request."""
+        held: list[bytes] = []
+        self._held = held
+        try:
+            self.request(method, path, content, headers)
+        finally:
+            self._held = None
+        if content is not None and len(content) > MAX_JOINED:
+            for part in held:
+                self.send(part)
+        else:
+            self.send(b"".join(held))
+
+
+class _SecureConnection(_Connection, HTTPSConnection):
+    """The same over TLS."""
 
 
 class Transport:
@@ -53,7 +86,7 @@ class Transport:
         self._context = ssl.create_default_context() if self._secure else None
         self._headers = {} if token is None else {"authorization": f"Bearer {_checked_token(token)}"}
         self._lock = threading.Lock()
-        self._kept: list[tuple[float, HTTPConnection]] = []
+        self._kept: list[tuple[float, _Connection]] = []
         self.closed = False
 
     def close(self) -> None:
@@ -131,10 +164,10 @@ class Transport:
             pause_s *= 2
 
     def _exchange(
-        self, connection: HTTPConnection, method: str, path: str, content: bytes | None, headers: dict[str, str]
+        self, connection: _Connection, method: str, path: str, content: bytes | None, headers: dict[str, str]
     ) -> tuple[int, str, bytes]:
         try:
-            connection.request(method, self._root + path, content, headers)
+            connection.ask(method, self._root + path, content, headers)
             answer = connection.getresponse()
             body = answer.read()
         except BaseException:
@@ -146,7 +179,7 @@ class Transport:
             self._keep(connection)
         return answer.status, answer.headers.get("content-type", ""), body
 
-    def _connection(self, seconds: float) -> tuple[HTTPConnection, bool]:
+    def _connection(self, seconds: float) -> tuple[_Connection, bool]:
         """Return a connection, and whether it is a new one. Raises OSError when none can be made."""
         now = time.monotonic()
         while True:
@@ -162,13 +195,13 @@ class Transport:
                 return connection, False
             connection.close()
         if self._context is None:
-            connection = HTTPConnection(self._host, self._port, timeout=seconds)
+            connection = _Connection(self._host, self._port, timeout=seconds)
         else:
-            connection = HTTPSConnection(self._host, self._port, timeout=seconds, context=self._context)
+            connection = _SecureConnection(self._host, self._port, timeout=seconds, context=self._context)
         connection.connect()
         return connection, True
 
-    def _keep(self, connection: HTTPConnection) -> None:
+    def _keep(self, connection: _Connection) -> None:
         with self._lock:
             if not self.closed and len(self._kept) < MAX_KEPT:
                 self._kept.append((time.monotonic(), connection))
@@ -187,7 +220,7 @@ def path_of(*parts: str) -> str:
     return "/".join([first, *(quote(part, safe="") for part in rest)])
 
 
-def _is_readable(connection: HTTPConnection) -> bool:
+def _is_readable(connection: _Connection) -> bool:
     """Tell whether anything comes from an idle connection: the other side has closed it."""
     try:
         return bool(select.select([connection.sock], [], [], 0)[0])
