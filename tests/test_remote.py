@@ -441,6 +441,19 @@ def test_an_answer_of_somebody_else() -> None:
     assert error.value.status == 404
 
 
+def test_a_child_has_connections_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    with kektordb.open(":memory:") as database, live(database) as url, connect(url) as db:
+        assert len(db) == 0
+        ((_, before),) = db._transport._kept
+        monkeypatch.setattr(transport.os, "getpid", lambda: -1)
+        assert len(db) == 0
+        ((_, after),) = db._transport._kept
+        assert after is not before
+        assert before.sock is None
+        assert len(db) == 0
+        assert db._transport._kept[0][1] is after
+
+
 def test_a_server_that_is_none_of_tls(pauses: list[float]) -> None:
     unreachable = pytest.raises(kektordb.ServerUnreachable, match="cannot reach https:")
     with scripted(OK) as (url, _), connect(url.replace("http:", "https:"), retries=0) as db, unreachable:

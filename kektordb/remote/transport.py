@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import select
 import ssl
 import threading
@@ -87,6 +88,7 @@ class Transport:
         self._headers = {} if token is None else {"authorization": f"Bearer {_checked_token(token)}"}
         self._lock = threading.Lock()
         self._kept: list[tuple[float, _Connection]] = []
+        self._pid = os.getpid()
         self.closed = False
 
     def close(self) -> None:
@@ -184,6 +186,11 @@ class Transport:
         now = time.monotonic()
         while True:
             with self._lock:
+                if self._pid != os.getpid():
+                    # After a fork they belong to the parent, too: two would talk at the same time.
+                    self._pid, kept, self._kept = os.getpid(), self._kept, []
+                    for _, connection in kept:
+                        connection.close()
                 if self.closed:
                     raise DatabaseClosed(f"the connection to {self.url} was closed")
                 idle = self._kept.pop() if self._kept else None
