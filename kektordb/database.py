@@ -11,10 +11,11 @@ from typing import Any
 from kektordb.collection import Step
 from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
-from kektordb.following import Source, follower_of
+from kektordb.following import Source
 from kektordb.index import Index
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
+from kektordb.leaders import follower_of
 from kektordb.lifetime import OfOneProcess, open_databases
 from kektordb.loading import Opening
 from kektordb.maintenance import Maintenance, Upkeep
@@ -73,6 +74,7 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         read_only: bool = False,
         follow: str | os.PathLike[str] | Source | None = None,
         follow_interval: float = 0.1,
+        follow_token: str | None = None,
         recover: str | None = None,
         autosave: str | Sequence[str] = "60 1000",
         aof_rewrite_percentage: int = 100,
@@ -94,11 +96,13 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
             Look at what is there now, without a lock and without changing a file; writes raise ReadOnlyDatabase. What a
             writer does afterwards is seen after `refresh`.
         follow : str, path or Source, optional
-            The directory of another database, which this one follows (see docs/replication.md): it has all that is
-            there, a moment later, in its own directory. Reads are served, writes raise ReadOnlyDatabase, until
-            `promote`.
+            Another database, which this one follows (see docs/replication.md): its directory, or the address of its
+            server. It has all that is there, a moment later, in its own directory. Reads are served, writes raise
+            ReadOnlyDatabase, until `promote`.
         follow_interval : float
             Seconds between two looks at it; 0 to look only when `refresh` is called.
+        follow_token : str, optional
+            What the server of the leader asks for.
         recover : str, optional
             ``"prefix"`` accepts the loss of what follows a damaged record of the log. Without it damage is CorruptLog.
         autosave : str or sequence of str
@@ -118,7 +122,7 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
             Another process, named in the message, or this one has it open for writing.
         ReadOnlyDatabase
             It follows another database, and neither `follow` nor `read_only` was given.
-        CorruptLog, CorruptSnapshot, StorageError, ConfigError
+        CorruptLog, CorruptSnapshot, StorageError, ReplicationError, ConfigError
         """
         path = check_path(path)
         if sync not in SYNC_POLICIES:
@@ -129,7 +133,7 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         policies = parse_policies(autosave, aof_rewrite_percentage)
         if path == ":memory:" and follow is None:
             return Database(":memory:", None, State(n_threads), read_only, False, None)
-        following = None if follow is None else follower_of(follow, follow_interval, path, read_only)
+        following = None if follow is None else follower_of(follow, follow_interval, path, read_only, follow_token)
         opening = Opening(os.path.abspath(path), sync, read_only, recover, n_threads, backend, following is not None)
         store, state, replay_s = opening.load()
         refused = read_only or following is not None

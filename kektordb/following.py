@@ -9,27 +9,26 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol
 
-from kektordb.errors import ConfigError, CorruptData, HistoryDiverged, SnapshotNeeded, StorageError
+from kektordb.errors import CorruptData, HistoryDiverged, SnapshotNeeded, StorageError
 from kektordb.operations import Operation, decode
 from kektordb.state import State, joined
-from kektordb.storage import Feed, Position, adopt
-from kektordb.storage.backend import OsBackend, write_all
+from kektordb.storage import Position, adopt
+from kektordb.storage.backend import write_all
 from kektordb.storage.codec import Branch, Lineage
-from kektordb.storage.directory import Directory, naming_errors
+from kektordb.storage.directory import naming_errors
 from kektordb.storage.feed import HANDOVER_LENGTH, MAX_CHUNK_BYTES, require_within
 from kektordb.storage.log import foreseen
 from kektordb.storage.shipping import Chunk, Handover, Shipped, decode_message
 from kektordb.storage.snapshot import SnapshotFiles, open_snapshot
 from kektordb.storage.tail import Place
-from kektordb.validation import check_path
 
 if TYPE_CHECKING:
     from kektordb.database import Database
     from kektordb.storage import Store
 
-__all__ = ["Following", "Source", "follower_of"]
+__all__ = ["Following", "Source"]
 
 _log = logging.getLogger("kektordb")
 
@@ -64,6 +63,8 @@ class Following:
         How often its thread looks for something new; 0 for no thread.
     close_source : callable, optional
         Called when it follows no more.
+    interrupt : callable, optional
+        Called before that: a call of the source that is under way need not come to its end.
     clock : callable
         Seconds; passed in by tests.
 
@@ -79,11 +80,13 @@ class Following:
         interval_s: float,
         close_source: Callable[[], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
         self.error: Exception | None = None
         self._source = source
         self._interval_s = interval_s
         self._close_source = close_source
+        self._interrupt = interrupt
         self._clock = clock
         self._behind_bytes: int | None = None
         self._level_at: float | None = None
@@ -123,6 +126,8 @@ class Following:
     def stop(self, timeout: float | None = None) -> None:
         """Look no more by itself; waits until a step that is under way has ended."""
         self._stop.set()
+        if self._interrupt is not None:
+            self._interrupt()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
@@ -256,34 +261,6 @@ class Following:
         finally:
             with contextlib.suppress(OSError):
                 backend.unlink(path)
-
-
-def follower_of(follow: object, interval_s: float, path: str, read_only: bool) -> Following:
-    """Return the following side of a database at `path` that is about to be opened. Raises ConfigError."""
-    if read_only or path == ":memory:":
-        raise ConfigError("expected a directory that can be written to with follow=, got read_only=True or ':memory:'")
-    if isinstance(interval_s, bool) or not isinstance(interval_s, int | float) or not 0 <= interval_s <= 86400:
-        raise ConfigError(f"expected follow_interval in seconds, 0 to 86,400, got {interval_s!r:.80}")
-    if hasattr(follow, "read") and hasattr(follow, "snapshot"):
-        return Following(cast("Source", follow), interval_s)
-    leader = check_path(cast("str", follow))
-    if leader == ":memory:":
-        raise ConfigError("expected the directory of a database to follow, got ':memory:'")
-    if _is_same(leader, path):
-        raise ConfigError(f"expected another database to follow, got {leader!r} itself")
-    if not os.path.lexists(path):  # no directory is made for a leader that is not there
-        with naming_errors(f"cannot follow {leader}"):
-            Directory(os.path.abspath(leader), OsBackend(), read_only=True).require_manifest()
-    feed = Feed(leader)
-    return Following(feed, interval_s, feed.close)
-
-
-def _is_same(one: str, other: str) -> bool:
-    if os.path.realpath(one) == os.path.realpath(other):
-        return True
-    with contextlib.suppress(OSError):  # one of them is not there
-        return os.path.samefile(one, other)  # some file systems do not care for upper and lower case
-    return False
 
 
 def position_of(database: Database) -> Position:

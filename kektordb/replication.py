@@ -2,7 +2,8 @@
 
 A follower on the machine of its leader needs none of this: ``kektordb.open(path, follow=leader)``. For one far away, a
 `Feed` beside the leader answers `read` and `snapshot`, and the follower is opened with ``follow=`` an object that has
-these two methods and asks it (`Source`). Positions are text, answers are bytes, and both check themselves.
+these two methods and asks it (`Source`), of which `HttpSource` is the one that asks a leader's server. Positions are
+text, answers are bytes, and both check themselves.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ import os
 from kektordb.database import Database
 from kektordb.errors import ConfigError, StorageError
 from kektordb.following import Source
+from kektordb.http_source import HttpSource
 from kektordb.storage import Feed, OsBackend, Position
 from kektordb.storage.directory import Directory
 from kektordb.validation import check_path
 
-__all__ = ["Feed", "Position", "Source", "promote"]
+__all__ = ["Feed", "HttpSource", "Position", "Source", "promote"]
 
 
 class _Nowhere:

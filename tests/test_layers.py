@@ -41,7 +41,7 @@ ROWS = {
     "engine": [
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
-        *("interrupts", "loading", "refreshing", "replication", "following", "promoting"),
+        *("interrupts", "loading", "refreshing", "replication", "following", "promoting", "leaders", "http_source"),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping"),
     ],
     "edges": [

@@ -23,7 +23,7 @@ from kektordb.reading import IndexReader
 from kektordb.rebuilding import Lost
 from kektordb.refreshing import Refreshable
 from kektordb.repairing import RepairReport
-from kektordb.replication import Feed, Position, Source
+from kektordb.replication import Feed, HttpSource, Position, Source
 from kektordb.results import HitExplanation, TermScore
 from kektordb.storage import Damage, FileReport, RecoveryReport, SaveReport
 from kektordb.tasks import Tasks
@@ -92,6 +92,7 @@ METHODS = {
     kektordb.Task: {"cancel", "done", "error", "message", "progress", "result", "status", "wait"},
     Maintenance: {"pause", "paused", "resume"},
     Feed: {"close", "read", "snapshot"},
+    HttpSource: {"close", "interrupt", "probe", "read", "snapshot"},
     Position: {"digest", "history", "parse", "place", "seq"},
     Source: {"read", "snapshot"},
 }
@@ -99,7 +100,7 @@ METHODS = {
 GIVEN = [
     *(KeyValueView, Explanation, Expression, HitExplanation, Maintenance, RecoveryReport, SaveReport, Tasks),
     *(CheckReport, Damage, DumpReport, FileReport, IndexReport, Lost, RepairReport, TermScore),
-    *(Feed, Position, Source),
+    *(Feed, HttpSource, Position, Source),
 ]
 
 
