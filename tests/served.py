@@ -86,13 +86,15 @@ class Caller:
         waiting, sent = list(parts), []
 
         async def receive() -> dict[str, Any]:
+            if not waiting:
+                await asyncio.Event().wait()  # it stays until it has its answer
             return {"type": "http.request", "body": waiting.pop(0), "more_body": bool(waiting)}
 
         async def send(message: dict[str, Any]) -> None:
             sent.append(message)
 
         self._runner.run(self.app(scope, receive, send))
-        return Answered(sent[0]["status"], sent[0]["headers"], sent[1]["body"])
+        return Answered(sent[0]["status"], sent[0]["headers"], b"".join(message["body"] for message in sent[1:]))
 
     def ok(self, method: str, target: str, body: Any = None, **more: Any) -> Any:
         """Return the JSON of an answer that is no error."""

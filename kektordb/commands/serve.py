@@ -44,6 +44,8 @@ def add(commands: Commands) -> None:
         default="everysec",
         help="when writes are made durable against loss of power; everysec by default",
     )
+    parser.add_argument("--follow", metavar="URL", help="follow the database of another server, and serve it read-only")
+    parser.add_argument("--follow-token-file", metavar="FILE", help="holds the token that the other server asks for")
     _add_security(parser)
     parser.add_argument("--vectorizers-config", metavar="FILE", help="not served yet")
     parser.add_argument(
@@ -99,6 +101,11 @@ def settings_of(arguments: Namespace, environment: Mapping[str, str]) -> Setting
     reading = arguments.read_only_token_file
     if reading is not None and token is None:
         raise ConfigError("expected a token for writing beside --read-only-token-file: everybody could write without")
+    follow, follow_token = arguments.follow, arguments.follow_token_file
+    if follow_token is not None and follow is None:
+        raise ConfigError("expected --follow beside --follow-token-file")
+    if follow is not None and not follow.startswith(("http://", "https://")):
+        raise ConfigError(f"expected --follow to be an address such as http://leader:9091, got {follow!r:.80}")
     return Settings(
         address=address,
         directory=arguments.data_dir or environment.get("KEKTOR_DATA_DIR") or DEFAULT_DIRECTORY,
@@ -109,6 +116,8 @@ def settings_of(arguments: Namespace, environment: Mapping[str, str]) -> Setting
         read_only_token=None if reading is None else read_token(reading),
         allowed_hosts=arguments.allowed_host,
         allowed_origins=arguments.allowed_origin,
+        follow=follow,
+        follow_token=None if follow_token is None else read_token(follow_token),
         profiling=arguments.profiling,
         log_level=arguments.log_level,
         log_json=arguments.log_json,

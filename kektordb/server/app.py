@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 from urllib.parse import quote
 
+from kektordb import errors
 from kektordb.database import Database
 from kektordb.server.calls import Call, Raw, Reply, Table
 from kektordb.server.encodings import JSON, MSGPACK, check_depth, encode
@@ -20,6 +21,7 @@ from kektordb.server.replies import Failure
 from kektordb.server.routes import ROUTES, is_absent
 from kektordb.server.security import NOBODY, WRITER, Door
 from kektordb.server.service import Service
+from kektordb.server.streaming import Stream, Streams, gone
 
 __all__ = ["Answer", "Application", "create_app"]
 
@@ -32,6 +34,8 @@ _log = logging.getLogger("kektordb.server")
 
 TEXT = b"text/plain; charset=utf-8"
 NO_CONTENT = 204
+# Between two looks whether there is something new for those who are held: a look costs a microsecond.
+LOOK_S = 0.02
 
 
 class Disconnected(Exception):
@@ -75,11 +79,21 @@ class Application:
         self._open = frozenset(route.path.encode() for route in routes if route.is_open)
         self._limits = options.limits
         self._threads = ThreadPoolExecutor(options.limits.n_threads, thread_name_prefix="kektordb-http")
+        self._streams = Streams(options.limits)
+        self._n_held = 0
+        self._released = False
+
+    def release(self) -> None:
+        """Answer those who wait for something new; the server is about to end."""
+        self._released = True
 
     def close(self) -> None:
         """Wait for what runs in threads."""
         self._threads.shutdown()
+        self._streams.close()
         self.service.jobs.close()
+        if self.service.feed is not None:
+            self.service.feed.close()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -91,8 +105,10 @@ class Application:
             return
         started = time.perf_counter()
         try:
-            answer = await self._answer(scope, receive, started)
+            answer = await self._answer(scope, receive, send, started)
         except Disconnected:
+            return
+        if answer is None:
             return
         await send({"type": "http.response.start", "status": answer.status, "headers": answer.headers})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else answer.body})
@@ -101,12 +117,14 @@ class Application:
         while True:
             message = await receive()
             if message["type"] == "lifespan.shutdown":
+                self.release()
                 await asyncio.to_thread(self.close)
                 await send({"type": "lifespan.shutdown.complete"})
                 return
             await send({"type": "lifespan.startup.complete"})
 
-    async def _answer(self, scope: Scope, receive: Receive, started: float) -> Answer:
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, started: float) -> Answer | None:
+        """Return the answer; None when it was sent already, as far as that went."""
         call = None
         try:
             headers = scope["headers"]
@@ -114,6 +132,10 @@ class Application:
             body: bytes | bytearray | None = None
             if call.route.takes is not None:
                 body = await self._read(receive)
+            if call.route.streams:
+                return await self._stream(call, scope["method"], receive, send, started)
+            if call.route.holds is not None:
+                await self._hold(call, receive)
             if self.takes_long(call, body):
                 done = await self._in_thread(call, body)
             else:
@@ -169,6 +191,49 @@ class Application:
 
     def _left(self) -> None:
         self.service.n_waiting -= 1
+
+    async def _hold(self, call: Call, receive: Receive) -> None:
+        """Hold a request back, without a thread, until there is something for it or its time is over."""
+        holds = call.route.holds
+        assert holds is not None
+        if not holds(call, 0.0):
+            return
+        if self._n_held >= self._limits.max_held:
+            raise HttpError(503, "too many requests are waiting", headers=((b"retry-after", b"1"),))
+        loop, left = asyncio.get_running_loop(), asyncio.ensure_future(gone(receive))
+        began = loop.time()
+        self._n_held += 1
+        try:
+            while not self._released and holds(call, loop.time() - began):
+                await asyncio.wait((left,), timeout=LOOK_S)
+                if left.done():
+                    raise Disconnected
+        finally:
+            self._n_held -= 1
+            left.cancel()
+
+    async def _stream(self, call: Call, method: str, receive: Receive, send: Send, started: float) -> Answer | None:
+        """Let a handler send its answer itself. Raises what keeps it from beginning."""
+        is_head = method == "HEAD"
+        produce = call.route.handler(call)
+        stream = Stream(receive, send, is_head, self._limits.stall_s)
+        try:
+            try:
+                await self._streams.run(produce, stream)
+            except Exception as error:
+                if stream.is_gone:
+                    raise Disconnected from None
+                if not stream.begun:
+                    raise
+                if not is_head:
+                    # Without an end: the connection closes, and the other side sees that something is missing.
+                    _log.warning("%s %s was cut short: %s", method, call.route.path, type(error).__name__)
+                    return None
+            await stream.end()
+        finally:
+            stream.close()
+        self.service.metrics.observe(call.route.method, call.route.path, 200, time.perf_counter() - started)
+        return None
 
     # --------------------------------------------------------------------------------- the steps, without waiting
 
@@ -257,6 +322,10 @@ class Application:
 
     def refuse(self, call: Call | None, method: str, error: Exception, started: float) -> Answer:
         """Return the answer to an error, count it, and log what is nobody's fault but ours."""
+        if isinstance(error, errors.ReadOnlyDatabase) and self.service.follows:
+            error = HttpError(
+                403, "this server follows another one: write to that, or promote this", "ReadOnlyDatabase"
+            )
         known = explain(error)
         path = "other" if call is None else call.route.path
         if known.status == 500:

@@ -107,6 +107,10 @@ class Route:
         Other paths.
     is_open : bool
         No token is asked for.
+    holds : callable, optional
+        Tells whether a call is to be held back, after so many seconds that it was.
+    streams : bool
+        The handler returns a function that is given `write`, and hands its answer over piece by piece.
     """
 
     def __init__(
@@ -122,6 +126,8 @@ class Route:
         threaded: bool | Callable[[Call], bool] = False,
         aliases: Sequence[str] = (),
         is_open: bool = False,
+        holds: Callable[[Call, float], bool] | None = None,
+        streams: bool = False,
     ) -> None:
         self.method = method
         self.path = path
@@ -133,6 +139,8 @@ class Route:
         self.threaded = threaded or writes
         self.aliases = tuple(aliases)
         self.is_open = is_open
+        self.holds = holds
+        self.streams = streams
         self.from_json = self.from_msgpack = None
         if takes is not None:
             self.from_json = msgspec.json.Decoder(takes, dec_hook=decode_hook).decode

@@ -47,7 +47,8 @@ class Edges:
     """Typed, directed edges between ids, which need not be items.
 
     They belong to a space: the name of an index, or the empty one of clients that name none. A reader that names an
-    index sees both. They are read from the database when first asked for; afterwards this object is the only writer.
+    index sees both. They are read from the database when first asked for; afterwards this object is the only writer,
+    unless the database follows another one: then they are read again when something has come from there.
 
     Parameters
     ----------
@@ -58,6 +59,7 @@ class Edges:
         self._database = database
         self._lock = threading.RLock()
         self._loaded = False
+        self._seq: int | None = None  # what a follower had when they were read
         # By node and relation the other ends, in order of their linking.
         self._out: dict[Node, dict[str, dict[str, None]]] = {}
         self._in: dict[Node, dict[str, dict[str, None]]] = {}
@@ -183,12 +185,26 @@ class Edges:
     # ------------------------------------------------------------------------------------------------- under the lock
 
     def _load(self) -> None:
-        if self._loaded:
+        seq = None
+        if self._database._following is not None or self._seq is not None:
+            seq = self._followed_to()
+        if self._loaded and seq == self._seq:
             return
+        self._out.clear()
+        self._in.clear()
         kv = self._database.kv
         for key in kv.prefix(_PREFIX):
-            self._insert(msgspec.msgpack.decode(kv[key], type=_Stored))
-        self._loaded = True
+            value = kv.get(key)
+            if value is not None:  # a record of the leader may have removed it since
+                self._insert(msgspec.msgpack.decode(value, type=_Stored))
+        self._loaded, self._seq = True, seq
+
+    def _followed_to(self) -> int | None:
+        """Return the last record that a follower has applied; None once it is promoted, when none comes any more."""
+        database = self._database
+        with database._commits.lock:
+            store = database._store
+            return None if database._following is None or store is None else store.last_seq
 
     def _has(self, edge: _Stored) -> bool:
         return edge.target in self._out.get((edge.space, edge.source), {}).get(edge.relation, ())

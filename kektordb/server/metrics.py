@@ -115,6 +115,19 @@ def _database(stats: Mapping[str, Any]) -> Iterator[str]:
     for key, (name, text) in OF_DATABASE.items():
         if key in stats:
             yield from _gauge(name, text, {"": stats[key]})
+    if "following" in stats:
+        yield from _following(stats["following"])
+
+
+def _following(found: Mapping[str, Any]) -> Iterator[str]:
+    """Say how a follower fares; nothing of what it does not know since it was opened."""
+    for key, name, text in (
+        ("behind_bytes", "kektordb_following_behind_bytes", "What the leader had more at the last look."),
+        ("level_before_s", "kektordb_following_level_before_seconds", "Since this had all that the leader had."),
+    ):
+        yield from _gauge(name, text, {} if found[key] is None else {"": found[key]})
+    failed = int(found["error"] is not None)
+    yield from _gauge("kektordb_following_failed", "Whether the last look at the leader failed.", {"": failed})
 
 
 OF_WORK = {

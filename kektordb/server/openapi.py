@@ -24,13 +24,15 @@ QUERIES = {
     "/kv": ("prefix", "after", "limit"),
     "/vector/indexes/{name}/export": ("limit", "offset"),
     "/debug/profile": ("seconds",),
+    "/replicate": ("position", "max_bytes", "wait"),
 }
 ERRORS = {
     "400": "The request is wrong; the text says where.",
     "401": "No token, or a wrong one.",
     "403": "The token may only read, or the database is read-only.",
     "404": "There is no such thing.",
-    "409": "There is such a thing already.",
+    "409": "There is such a thing already; of followers, that they do not belong here.",
+    "410": "Of followers: the records are in no log any more.",
     "413": "The body is too large.",
     "503": "Too many requests at a time.",
 }

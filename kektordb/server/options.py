@@ -41,6 +41,12 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         A task that ends within it is answered as ended.
     max_edges : int
         Edges and nodes that one walk through the graph looks at.
+    max_held, max_snapshots : int
+        Followers that wait for a record, and that are given a snapshot, at a time; one more is answered with 503.
+    max_wait_s : float
+        That a follower may wait for a record.
+    stall_s : float
+        A follower that takes nothing of a snapshot for so long is given up.
     """
 
     max_body_bytes: int = 32 << 20
@@ -61,6 +67,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     inline_body_bytes: int = 64 << 10
     grace_s: float = 1.0
     max_edges: int = 100_000
+    max_held: int = 64
+    max_snapshots: int = 4
+    max_wait_s: float = 30.0
+    stall_s: float = 60.0
 
 
 class Options(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from kektordb.server.errors import HttpError
 from kektordb.server.jobs import Jobs
 from kektordb.server.metrics import Metrics
 from kektordb.server.options import Options
+from kektordb.storage import Feed
 
 __all__ = ["Service"]
 
@@ -29,6 +30,8 @@ class Service:
     jobs : Jobs
     edges : Edges
     metrics : Metrics
+    feed : Feed or None
+        For followers; None when there are no files that they could follow.
     n_waiting : int
         Requests that wait for a thread or run in one.
     """
@@ -41,6 +44,8 @@ class Service:
         self.jobs = Jobs(database, options.limits.grace_s)
         self.edges = Edges(database)
         self.metrics = Metrics()
+        store = database._store
+        self.feed = None if store is None or store.is_file else Feed(store.path, backend=store._backend)
         self.n_waiting = 0
         self._started_s = time.monotonic()
         self.document: bytes | None = None  # of the interface; made when it is first asked for
@@ -49,6 +54,11 @@ class Service:
     def uptime_s(self) -> float:
         """Seconds since it began."""
         return time.monotonic() - self._started_s
+
+    @property
+    def follows(self) -> bool:
+        """Whether the database follows another one."""
+        return self.database._following is not None
 
     def index(self, name: str) -> Index:
         """Return an index. Raises HttpError 400 without a name, 404 when there is none."""

@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         What requests must bear.
     allowed_hosts, allowed_origins : sequence of str
         See `Options`; names beside those of the address.
+    follow, follow_token : str or None
+        Address of the server of another database, which this one follows, and what that asks for.
     profiling : bool
     log_level : str
     log_json : bool
@@ -76,6 +78,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     read_only_token: str | None = None
     allowed_hosts: Sequence[str] = ()
     allowed_origins: Sequence[str] = ()
+    follow: str | None = None
+    follow_token: str | None = None
     profiling: bool = False
     log_level: str = "info"
     log_json: bool = False
@@ -92,6 +96,13 @@ class _Server(uvicorn.Server):
         finally:
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let those go who wait for a record: that may be long."""
+        app = self.config.app
+        assert isinstance(app, Application)
+        app.release()
+        await super().shutdown(sockets)
 
 
 def serve(settings: Settings) -> None:
@@ -118,6 +129,8 @@ def serve(settings: Settings) -> None:
             sync=settings.sync,
             autosave=list(settings.save),
             aof_rewrite_percentage=settings.aof_rewrite_percentage,
+            follow=settings.follow,
+            follow_token=settings.follow_token,
         )
     except BaseException:
         listener.close()

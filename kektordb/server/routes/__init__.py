@@ -1,6 +1,6 @@
 """Which routes are there? One module for each family; each names its own."""
 
-from kektordb.server.routes import graph, indexes, items, kv, nodes, search, system, tasks
+from kektordb.server.routes import graph, indexes, items, kv, nodes, replication, search, system, tasks
 
 __all__ = ["ROUTES", "is_absent"]
 
@@ -14,6 +14,7 @@ ROUTES = (
     *nodes.ROUTES,
     *graph.ROUTES,
     *system.ROUTES,
+    *replication.ROUTES,
 )
 
 # What the original has for language models and agents: answered with 501 instead of 404.

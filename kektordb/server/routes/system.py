@@ -24,9 +24,10 @@ def health(call: Call) -> Status:
 def stats(call: Call) -> Report:
     """Return counts and bytes of the whole database, and of the server."""
     service = call.service
-    return Report(
-        __version__, service.uptime_s, service.metrics.n_requests, service.n_waiting, service.database.stats()
-    )
+    found, following = service.database.stats(), service.database._following
+    if following is not None and found.get("following", {}).get("error") is not None:
+        found["following"]["error"] = type(following.error).__name__  # its text names files; the log has it
+    return Report(__version__, service.uptime_s, service.metrics.n_requests, service.n_waiting, found)
 
 
 def metrics(call: Call) -> Raw:
