@@ -55,6 +55,15 @@ def filled(path: Path, **options: Any) -> Database:
     return db
 
 
+def until(condition: Callable[[], bool]) -> None:
+    """Wait for what happens in another thread."""
+    for _ in range(30_000):
+        if condition():
+            return
+        threading.Event().wait(0.001)
+    raise AssertionError("it does not happen")
+
+
 def write(db: Database, n: int) -> None:
     for i in range(n):
         db["a"].add(f"w{len(db['a'])}", [i, 2, 3, 4], {"i": i})
@@ -169,10 +178,8 @@ def test_a_follower_by_address_has_what_its_leader_has(tmp_path: Path, leader: D
 def test_it_sees_what_is_new_by_itself(tmp_path: Path, leader: Database, server: Server) -> None:
     with opened(tmp_path / "copy", follow=server.source(), follow_interval=0.001) as copy:
         leader.kv["n"] = b"new"
-        while copy.kv["n"] != b"new":
-            copy.refresh()
-        stats = copy.stats()["following"]
-        assert stats["error"] is None
+        until(lambda: copy.kv["n"] == b"new")
+        assert copy.stats()["following"]["error"] is None
 
 
 def test_a_snapshot_is_taken_when_the_records_are_gone(tmp_path: Path, leader: Database, server: Server) -> None:
@@ -302,9 +309,8 @@ def test_a_long_poll_ends_with_the_first_record(leader: Database, server: Server
     position, got = position_of(leader), []
     asking = threading.Thread(target=lambda: got.append(server.source().read(position, 1 << 20, 30.0)))
     asking.start()
-    while server.app._n_held == 0:
-        asking.join(0.001)
-        assert not got
+    until(lambda: server.app._n_held == 1)
+    assert not got
     leader.kv["n"] = b"new"
     asking.join(20)
     assert [record.seq for record in decode_message(got[0], Chunk).records] == [leader.stats()["last_seq"]]
@@ -323,16 +329,13 @@ def test_a_long_poll_is_bounded_and_let_go_when_the_server_ends_or_the_follower_
     )
     with socket.create_connection(("127.0.0.1", server.port), 10) as first:
         first.sendall(request.encode())
-        while server.app._n_held == 0:
-            os.sched_yield()
+        until(lambda: server.app._n_held == 1)
         with pytest.raises(StorageError, match="503"):
             server.source().read(position, 1, 900.0)
-    while server.app._n_held:  # the first has left
-        os.sched_yield()
+    until(lambda: server.app._n_held == 0)  # the first has left
     with socket.create_connection(("127.0.0.1", server.port), 10) as second:
         second.sendall(request.encode())
-        while server.app._n_held == 0:
-            os.sched_yield()
+        until(lambda: server.app._n_held == 1)
         server.end()
         assert read_answer(second).startswith(b"HTTP/1.1 200")
 
@@ -449,6 +452,37 @@ def test_a_snapshot_goes_no_faster_than_it_is_taken(leader: Database) -> None:
 
     for ending in ("taken", "left", "stall"):
         asyncio.run(scenario(ending))
+
+
+def test_who_takes_nothing_is_cut_off(leader: Database) -> None:
+    leader.save()
+    server = Server(leader, limits=Limits(stall_s=0.2, max_snapshots=1))
+    app: Any = server.app
+    real, n_blocks = app.service.feed.snapshot, 0
+
+    def great(write: Callable[[bytes], object]) -> None:
+        nonlocal n_blocks
+        real(write)
+        for _ in range(100):
+            write(bytes(1 << 20))
+            n_blocks += 1
+
+    app.service.feed.snapshot = great
+    with socket.create_connection(("127.0.0.1", server.port), 10) as connection:
+        head = f"GET /replicate/snapshot HTTP/1.1\r\nhost: localhost\r\nauthorization: {TOKEN}\r\n\r\n"
+        connection.sendall(head.encode())
+        until(lambda: app._streams._n == 1)
+        until(lambda: app._streams._n == 0)
+        n_bytes = 0
+        with contextlib.suppress(ConnectionResetError):
+            while data := connection.recv(1 << 20):
+                n_bytes += len(data)
+    assert n_blocks < 50
+    assert n_bytes < 50 << 20
+    n_blocks = 0
+    server.source().snapshot(lambda _: None)
+    assert n_blocks == 100
+    server.end()
 
 
 def test_more_snapshots_than_may_be_are_refused(leader: Database) -> None:

@@ -74,6 +74,12 @@ def test_what_makes_no_sense_is_refused(tmp_path: Path) -> None:
         settings("--read-only-token-file", str(tmp_path / "token"))
     with pytest.raises(ConfigError, match="token file"):
         settings("--auth-token-file", str(tmp_path / "none"))
+    with pytest.raises(ConfigError, match="expected --follow"):
+        settings("--follow-token-file", str(tmp_path / "token"))
+    with pytest.raises(ConfigError, match="expected --follow"):
+        settings("--follow", "leader:9091")
+    found = settings("--follow", "http://leader:9091", "--follow-token-file", str(tmp_path / "token"))
+    assert (found.follow, found.follow_token, found.token) == ("http://leader:9091", "x", None)
     with pytest.raises(ConfigError, match="vectorizers"):
         settings("--vectorizers-config", "x.yaml")
 

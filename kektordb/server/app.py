@@ -23,7 +23,7 @@ from kektordb.server.security import NOBODY, WRITER, Door
 from kektordb.server.service import Service
 from kektordb.server.streaming import Stream, Streams, gone
 
-__all__ = ["Answer", "Application", "create_app"]
+__all__ = ["ABORT", "Answer", "Application", "create_app"]
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -34,6 +34,8 @@ _log = logging.getLogger("kektordb.server")
 
 TEXT = b"text/plain; charset=utf-8"
 NO_CONTENT = 204
+# An extension of the scope: what ends the connection at once.
+ABORT = "kektordb.abort"
 # Between two looks whether there is something new for those who are held: a look costs a microsecond.
 LOOK_S = 0.02
 
@@ -133,7 +135,8 @@ class Application:
             if call.route.takes is not None:
                 body = await self._read(receive)
             if call.route.streams:
-                return await self._stream(call, scope["method"], receive, send, started)
+                await self._stream(call, scope, receive, send, started)
+                return None
             if call.route.holds is not None:
                 await self._hold(call, receive)
             if self.takes_long(call, body):
@@ -212,9 +215,9 @@ class Application:
             self._n_held -= 1
             left.cancel()
 
-    async def _stream(self, call: Call, method: str, receive: Receive, send: Send, started: float) -> Answer | None:
+    async def _stream(self, call: Call, scope: Scope, receive: Receive, send: Send, started: float) -> None:
         """Let a handler send its answer itself. Raises what keeps it from beginning."""
-        is_head = method == "HEAD"
+        is_head = scope["method"] == "HEAD"
         produce = call.route.handler(call)
         stream = Stream(receive, send, is_head, self._limits.stall_s)
         try:
@@ -227,13 +230,14 @@ class Application:
                     raise
                 if not is_head:
                     # Without an end: the connection closes, and the other side sees that something is missing.
-                    _log.warning("%s %s was cut short: %s", method, call.route.path, type(error).__name__)
-                    return None
+                    _log.warning("%s was cut short: %s", call.route.path, type(error).__name__)
+                    if (abort := (scope.get("extensions") or {}).get(ABORT)) is not None:
+                        abort["call"]()
+                    return
             await stream.end()
         finally:
             stream.close()
         self.service.metrics.observe(call.route.method, call.route.path, 200, time.perf_counter() - started)
-        return None
 
     # --------------------------------------------------------------------------------- the steps, without waiting
 

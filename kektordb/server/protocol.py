@@ -10,7 +10,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
-from kektordb.server.app import Answer, Application
+from kektordb.server.app import ABORT, Answer, Application
 
 __all__ = ["protocol_for"]
 
@@ -123,6 +123,8 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
             self.headers += headers  # the list that is in the scope as well
             self.url, self.expect_100_continue = url, expects
             super().on_headers_complete()
+            # For an answer that nobody takes: `close` would wait until the rest of it is taken.
+            self.scope["extensions"] = {ABORT: {"call": self.transport.abort}}
 
         def _is_free(self) -> bool:
             """Tell whether nothing stands in the way of a quick answer: no request before, none that is special."""
