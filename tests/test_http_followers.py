@@ -473,6 +473,7 @@ def test_who_takes_nothing_is_cut_off(leader: Database) -> None:
         connection.sendall(head.encode())
         until(lambda: app._streams._n == 1)
         until(lambda: app._streams._n == 0)
+        until(lambda: not server._server.server_state.connections)  # though what was sent was never taken
         n_bytes = 0
         with contextlib.suppress(ConnectionResetError):
             while data := connection.recv(1 << 20):

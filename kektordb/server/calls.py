@@ -136,7 +136,7 @@ class Route:
         self.gives = gives
         self.status = status
         self.writes = writes
-        self.threaded = threaded or writes
+        self.threaded = threaded or writes or streams or holds is not None
         self.aliases = tuple(aliases)
         self.is_open = is_open
         self.holds = holds
