@@ -326,11 +326,18 @@ cdef void link_back_all(Core* g, const Space* space, Scratch* s, slot_t slot) no
     cdef const slot_t* links = <const slot_t*>s.pool
     for level in range(g.levels[slot] + 1):
         most = g.m if level else g.m0
-        memcpy(s.pool, list_of(g, slot, level), most * sizeof(slot_t))
+        copy_links(<slot_t*>s.pool, list_of(g, slot, level), most)
         for i in range(most):
             if links[i] == NO_SLOT:
                 break
             link_back(g, space, s, links[i], slot, level)
+
+
+cdef void copy_links(slot_t* to, const slot_t* links, Py_ssize_t n) noexcept nogil:
+    """Copy links that a writer may be changing: each is an old one or a new one."""
+    cdef Py_ssize_t i
+    for i in range(n):
+        to[i] = load_slot(&links[i])
 
 
 cdef class Move:
@@ -436,12 +443,12 @@ cdef class Move:
         self.upper_at.grow(stop * sizeof(uint32_t))
         self.levels.grow(stop)
         with nogil:
-            memcpy(self.links.data + start * list_bytes, o.links + start * o.width, (stop - start) * list_bytes)
+            copy_links(<slot_t*>self.links.data + start * o.width, o.links + start * o.width, (stop - start) * o.width)
             memcpy(self.upper_at.data + start * sizeof(uint32_t), o.upper_at + start, (stop - start) * sizeof(uint32_t))
             memcpy(self.levels.data + start, o.levels + start, stop - start)
             if upper_stop > upper_start:
-                memcpy(self.upper.data + upper_start * upper_bytes, o.upper + upper_start * o.m,
-                       (upper_stop - upper_start) * upper_bytes)
+                copy_links(<slot_t*>self.upper.data + upper_start * o.m, o.upper + upper_start * o.m,
+                           (upper_stop - upper_start) * o.m)
         self.seen.links = <slot_t*>self.links.data
         self.seen.upper = <slot_t*>self.upper.data
         self.seen.upper_at = <uint32_t*>self.upper_at.data
