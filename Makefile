@@ -90,7 +90,7 @@ define sanitized-run
 	rm -f build/$@/sanitizer.*
 	cd build/$@; PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	    ASAN_OPTIONS=detect_leaks=0:log_path=$$PWD/sanitizer \
-	    TSAN_OPTIONS=history_size=7:log_path=$$PWD/sanitizer \
+	    TSAN_OPTIONS=history_size=7:die_after_fork=0:log_path=$$PWD/sanitizer \
 	    LD_PRELOAD="$(foreach name,$(PRELOAD),$(call library,$(name)))" .venv/bin/python $(RUN); status=$$?; \
 	    if cat sanitizer.* 2>/dev/null; then echo '$@: found by the sanitizers, see above'; exit 1; fi; exit $$status
 endef
