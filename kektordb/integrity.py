@@ -1,8 +1,8 @@
 """Does what an index holds agree with itself? Graph, ids, living slots, vectors, columns, texts: each against another.
 
 What is compared is copied in one piece while no write is under way, so that what a write has half done is no fault; the
-comparison itself is in nobody's way. The graph is looked at in slices; what looks wrong in it is looked at again, for a
-writer may have been about to link it.
+comparison itself is in nobody's way. The graph is looked at in slices; what looks wrong in it is looked at again while
+no write is under way, for a writer may have been about to link it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,6 @@ __all__ = ["faults_of"]
 
 SHOWN = 20  # of one kind; where many things are wrong, one more says nothing
 ROWS = 4096
-TRIES = 5
 # Squared lengths of vectors that were normalised before they were rounded to a stored precision.
 NORMAL = (0.9, 1.1)
 Slots = npt.NDArray[np.uint32]
@@ -44,7 +43,7 @@ def faults_of(collection: Collection, writes: AbstractContextManager[object]) ->
         copy = _Copy(collection)
     kinds = [copy.ids(), copy.columns(), copy.texts()]
     if graph is not None:
-        kinds += [_links(collection, graph, copy.n), _vectors(collection, graph, copy.slots)]
+        kinds += [_links(collection, graph, copy.n, writes), _vectors(collection, graph, copy.slots)]
     return [fault for kind in kinds for fault in _some(kind)]
 
 
@@ -59,18 +58,15 @@ def _some(faults: Iterable[str]) -> Iterator[str]:
 # --------------------------------------------------------------------------------------------------------- the graph
 
 
-def _links(collection: Collection, graph: Graph, n: int) -> Iterator[str]:
+def _links(collection: Collection, graph: Graph, n: int, writes: AbstractContextManager[object]) -> Iterator[str]:
     """Look for rows that link to themselves, or twice to the same one, which `Graph.fault` does not."""
     for start in range(0, n, ROWS):
         with collection.lock.read:
             odd = [slot for slot in range(start, min(start + ROWS, n)) if _odd_level(graph, slot) >= 0]
         for slot in odd:
-            for _ in range(TRIES):
-                with collection.lock.read:
-                    level = _odd_level(graph, slot)
-                if level < 0:
-                    break
-            else:
+            with writes, collection.lock.read:
+                level = _odd_level(graph, slot)
+            if level >= 0:
                 yield f"graph: slot {slot} links to itself or twice to another on level {level}"
 
 
