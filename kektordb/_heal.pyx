@@ -126,8 +126,8 @@ cdef Py_ssize_t without(Scratch* s, Py_ssize_t n, slot_t slot) noexcept nogil:
     return kept
 
 
-cdef void improve(Core* g, Scratch* s, slot_t slot) noexcept nogil:
-    """Link a row of the graph anew on all its levels, `g.ef_construction` candidates wide."""
+cdef void improve(Core* g, Scratch* s, slot_t slot, Py_ssize_t ef) noexcept nogil:
+    """Link a row of the graph anew on all its levels, `ef` candidates wide."""
     cdef const Space* space = walked(g)
     cdef const Space* linked
     cdef bint may_settle = g.coded and not g.only_codes
@@ -147,12 +147,12 @@ cdef void improve(Core* g, Scratch* s, slot_t slot) noexcept nogil:
                 continue
         mark(s, n)
         s.visited[slot] = s.epoch
-        n = search_level(g, space, s, query, level, n, g.ef_construction, NULL)
-        linked = settle(g, s, slot, row, level, &n) if may_settle else space
+        n = search_level(g, space, s, query, level, n, ef, NULL)
+        linked = settle(g, s, slot, row, level, ef, &n) if may_settle else space
         n = link_anew(g, linked, s, slot, level, n)
         if linked != space and level > 0:
             rekey(space, s, query, n)
-        n = min(n, g.ef_construction)
+        n = min(n, ef)
 
 
 cdef int with_scratches(Graph graph, Py_ssize_t n_pool, int n_threads, Scratch** scratches) except -1:
@@ -210,22 +210,18 @@ def refine(Graph graph not None, const uint32_t[::1] slots, Py_ssize_t ef, int n
     """
     cdef Py_ssize_t i, n = slots.shape[0]
     cdef Scratch** scratches
-    cdef Core view
     if n == 0:
         return
     scratches = new_scratches(n_threads)
     try:
         with_scratches(graph, ef + 3 * graph.core.m0, n_threads, scratches)
-        # The same arrays, with other options. Nothing moves them while rows are linked.
-        view = graph.core
-        view.ef_construction = ef
         with nogil:
             if n_threads == 1:
                 for i in range(n):
-                    improve(&view, scratches[0], slots[i])
+                    improve(&graph.core, scratches[0], slots[i], ef)
             else:
                 for i in prange(n, num_threads=n_threads, schedule="dynamic", chunksize=1):
-                    improve(&view, scratches[threadid()], slots[i])
+                    improve(&graph.core, scratches[threadid()], slots[i], ef)
     finally:
         give_back(graph, n_threads, scratches)
 
@@ -525,7 +521,7 @@ cdef class Move:
         if self.found[slot] & CHANGED:
             link_back_all(g, space, s, <slot_t>slot)
         if self.found[slot] & POOR:
-            improve(g, s, <slot_t>slot)
+            improve(g, s, <slot_t>slot, g.ef_construction)
 
 
 # ---------------------------------------------------------------------------------------------------- reaching all rows

@@ -18,4 +18,4 @@ cdef Py_ssize_t choose_neighbours(const Core* g, const Space* space, Scratch* s,
                                   Py_ssize_t n, Py_ssize_t most, slot_t owner) noexcept nogil
 cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t new, int level) noexcept nogil
 cdef const Space* settle(const Core* g, Scratch* s, slot_t slot, const float* row, int level,
-                         Py_ssize_t* n) noexcept nogil
+                         Py_ssize_t ef, Py_ssize_t* n) noexcept nogil

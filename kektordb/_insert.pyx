@@ -168,7 +168,7 @@ cdef void link_back(Core* g, const Space* space, Scratch* s, slot_t slot, slot_t
 
 
 cdef const Space* settle(const Core* g, Scratch* s, slot_t slot, const float* row, int level,
-                         Py_ssize_t* n) noexcept nogil:
+                         Py_ssize_t ef, Py_ssize_t* n) noexcept nogil:
     """Make sure of the `n` candidates of a walk on codes. Returns the space in which the row is to be linked.
 
     Where the nearest are tied within their error, the search goes on with true distances, from all of them. Rows that
@@ -182,7 +182,7 @@ cdef const Space* settle(const Core* g, Scratch* s, slot_t slot, const float* ro
         rekey(&g.exact, s, row, n[0])
         mark(s, n[0])
         s.visited[slot] = s.epoch
-        n[0] = search_level(g, &g.exact, s, row, level, n[0], g.ef_construction, NULL)
+        n[0] = search_level(g, &g.exact, s, row, level, n[0], ef, NULL)
         return &g.exact
     if not g.product and key_of(s.pool[0]) < 4 * (g.code_error + s.code_error):
         rekey(&g.exact, s, row, n[0])
@@ -200,7 +200,7 @@ cdef void link_level(Core* g, Scratch* s, slot_t slot, const float* row, int lev
     s.visited[slot] = s.epoch
     n[0] = search_level(g, space, s, query, level, n[0], g.ef_construction, NULL)
     if g.coded:
-        linked[0] = settle(g, s, slot, row, level, n)
+        linked[0] = settle(g, s, slot, row, level, g.ef_construction, n)
     write_list(g, slot, level, s.chosen,
                choose_neighbours(g, linked[0], s, s.pool, n[0], g.m, slot))
     if linked[0] != space and level > 0:
