@@ -19,7 +19,7 @@ import numpy.typing as npt
 from kektordb.database import Database
 from kektordb.errors import ConfigError, StorageError
 from kektordb.index import Index
-from kektordb.progress import Progress, check_progress, show
+from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.results import Item
 from kektordb.storage.directory import naming_errors
 from kektordb.validation import check_path
@@ -113,7 +113,7 @@ def _dump(database: Database, target: str, format: str, progress: Progress) -> D
             done = 0
             for number, name in enumerate(database, 1):
                 folder = f"index-{number:06d}"
-                _dump_index(database[name], os.path.join(target, folder), format, _from(step, done))
+                _dump_index(database[name], os.path.join(target, folder), format, onward(step, done))
                 done += len(database[name])
                 indexes.append({"directory": folder, "name": name, "n_items": len(database[name])})
         n_keys = _dump_keys(database, os.path.join(target, "kv.jsonl"))
@@ -206,7 +206,3 @@ def _file(path: str) -> Iterator[BufferedWriter]:
         yield file
         file.flush()
         os.fsync(file.fileno())
-
-
-def _from(step: Callable[[int], None] | None, start: int) -> Callable[[int], None]:
-    return (lambda _: None) if step is None else (lambda done: step(start + done))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kektordb.errors import CorruptData, HistoryDiverged, SnapshotNeeded, StorageError
-from kektordb.operations import Operation, decode
+from kektordb.operations import Operation, decoded
 from kektordb.state import State, joined
 from kektordb.storage import Position, adopt
 from kektordb.storage.backend import write_all
@@ -250,9 +250,7 @@ class Following:
                 with database._save_lock, database._commits.lock:
                     database._live()
                     adopt(store, snapshot, Place(handover.seq, handover.digest), handover.lineage)
-                    for number, collection in state.collections.items():
-                        if number in database._state.collections:
-                            collection.succeed(database._state.collections[number])
+                    state.succeed(database._state)
                     database._state = state
                     database._commits.exchange(state, store)
                     database._commits.n_changes, database._commits.apply_s = 0, 0.0
@@ -291,7 +289,7 @@ def apply(database: Database, chunk: Chunk) -> None:
     if (seq, digest) != (chunk.seq, chunk.digest):
         raise HistoryDiverged(f"{database!r} has come to record {place.seq}, and what it received does not go on there")
     start = 0
-    for operation, n in joined(decode(record.type, record.payload) for record in chunk.records):
+    for operation, n in joined(decoded(records)):
         with database._commits.lock:
             database._live()
             _log_and_apply(database, operation, records[start : start + n])
@@ -315,7 +313,7 @@ def _log_and_apply(database: Database, operation: Operation, records: Sequence[S
     except StorageError:
         # What came before a record that found no room stays: it is applied by itself.
         commits._unfinished = n > 0
-        state.replay(decode(record.type, record.payload) for record in records[:n])
+        state.replay(decoded(records[:n]))
         commits._unfinished = False
         raise
     commits._unfinished = True

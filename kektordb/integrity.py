@@ -18,6 +18,7 @@ import numpy.typing as npt
 from kektordb._columns import Columns
 from kektordb._hnsw import Graph
 from kektordb.collection import Collection
+from kektordb.precision import is_normalised, squared_lengths
 from kektordb.text.fields import MAX_FIELDS, TextFields
 from kektordb.types import Section
 
@@ -25,8 +26,6 @@ __all__ = ["faults_of"]
 
 SHOWN = 20  # of one kind; where many things are wrong, one more says nothing
 ROWS = 4096
-# Squared lengths of vectors that were normalised before they were rounded to a stored precision.
-NORMAL = (0.9, 1.1)
 Slots = npt.NDArray[np.uint32]
 # By field: number of the text's words, and how often each term is there.
 Text = dict[str, tuple[int, dict[str, int]]]
@@ -85,10 +84,10 @@ def _vectors(collection: Collection, graph: Graph, slots: Slots) -> Iterator[str
         some = slots[start : start + ROWS]
         with collection.lock.read:
             rows = graph.vectors.get(some)
-        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+        squares = squared_lengths(rows)
         wrong = ~np.isfinite(squares)
         if is_cosine:
-            wrong |= (squares != 0) & ((squares < NORMAL[0]) | (squares > NORMAL[1]))
+            wrong |= (squares != 0) & ~is_normalised(squares)
         for i in np.flatnonzero(wrong).tolist():
             yield f"vectors: slot {some[i]} has a squared length of {squares[i]}"
 

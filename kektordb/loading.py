@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 
 from kektordb.errors import ConfigError, ReadOnlyDatabase
-from kektordb.operations import decode
+from kektordb.operations import decoded
 from kektordb.state import State
 from kektordb.storage import Backend, Store
 from kektordb.storage.codec import FILE_HEADER_BYTES
@@ -59,7 +59,7 @@ class Opening(msgspec.Struct, frozen=True):
             if store.snapshot is not None:
                 state.load(store.snapshot.meta, store.snapshot)
             start = time.perf_counter()
-            state.replay(decode(record.type, record.payload) for record in store.replay())
+            state.replay(decoded(store.replay()))
             return Loaded(store, state, time.perf_counter() - start)
         except BaseException:
             store.close()

@@ -6,8 +6,8 @@ Each operation has a type number and a payload, which are part of the file forma
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, Any, Protocol
 
 import msgspec
 import numpy as np
@@ -30,6 +30,7 @@ __all__ = [
     "PutKey",
     "PutMetadata",
     "decode",
+    "decoded",
     "encode",
 ]
 
@@ -294,6 +295,19 @@ def decode(kind: int, payload: Buffer) -> Operation:
         return _decode(kind, payload)
     except (msgspec.DecodeError, ValueError, struct.error) as error:
         raise CorruptLog(f"an operation of type {kind} cannot be read: {error}") from error
+
+
+class _Record(Protocol):
+    @property
+    def type(self) -> int: ...
+    @property
+    def payload(self) -> Buffer: ...
+
+
+def decoded(records: Iterable[_Record]) -> Iterator[Operation]:
+    """Yield what the records of a log mean; see `decode`."""
+    for record in records:
+        yield decode(record.type, record.payload)
 
 
 def _decode(kind: int, payload: Buffer) -> Operation:

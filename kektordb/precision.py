@@ -23,12 +23,28 @@ __all__ = [
     "conversion_before",
     "convert",
     "first_precision",
+    "is_normalised",
     "needs_scale",
     "operation_of",
     "reserve_conversion",
+    "squared_lengths",
 ]
 
 Rows = npt.NDArray[np.float32]
+Squares = npt.NDArray[np.float64]
+# Squared lengths of vectors that were normalised before they were rounded to a stored precision.
+NORMAL = (0.9, 1.1)
+
+
+def squared_lengths(rows: Rows) -> Squares:
+    """Return the squared length of each row."""
+    squares: Squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
+    return squares
+
+
+def is_normalised(squares: Squares) -> npt.NDArray[np.bool_]:
+    """Tell of which squared lengths a row has that was normalised before it was stored."""
+    return (squares >= NORMAL[0]) & (squares <= NORMAL[1])
 
 
 def needs_scale(metric: str, precision: str) -> bool:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from kektordb.errors import ConfigError
 
-__all__ = ["Progress", "check_progress", "show"]
+__all__ = ["Progress", "check_progress", "onward", "show"]
 
 # False for nothing, True for a bar on stderr, or a function of (done, total).
 Progress = bool | Callable[[int, int], None]
@@ -18,6 +18,11 @@ def check_progress(progress: object) -> None:
     """Raise ConfigError unless `progress` is of type `Progress`; None counts as False."""
     if progress is not None and not isinstance(progress, bool) and not callable(progress):
         raise ConfigError(f"expected progress to be True, False or a function of (done, total), got {progress!r:.80}")
+
+
+def onward(step: Callable[[int], None] | None, start: int) -> Callable[[int], None]:
+    """Return a function that is told how much of one part is done, and tells `step` how much of all is."""
+    return (lambda _: None) if step is None else (lambda done: step(start + done))
 
 
 @contextmanager

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, cast
 
 from kektordb.errors import ConfigError, HistoryDiverged, SnapshotNeeded
-from kektordb.operations import Operation, decode
+from kektordb.operations import decoded
 
 if TYPE_CHECKING:
     from kektordb.commit import Commits
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from kektordb.following import Following
     from kektordb.loading import Opening
     from kektordb.state import State
-    from kektordb.storage.log import Record
 
 __all__ = ["Refreshable", "Refreshing"]
 
@@ -109,7 +107,7 @@ class Refreshing:
             return 0 if store.is_file else self._reload(database) - before
         self._is_behind = True
         try:
-            database._state.replay(_operations(records))
+            database._state.replay(decoded(records))
             self._is_behind = False
         except (SnapshotNeeded, HistoryDiverged):
             return self._reload(database) - before
@@ -119,16 +117,9 @@ class Refreshing:
         """Let a state that is loaded anew take the place of the old one; searches under way end in the old one."""
         loaded = self._opening.load()
         store, self._is_behind = database._store, False
-        for number, collection in loaded.state.collections.items():
-            if number in database._state.collections:
-                collection.succeed(database._state.collections[number])
+        loaded.state.succeed(database._state)
         database._store, database._state = loaded.store, loaded.state
         database._commits.exchange(loaded.state, loaded.store)
         if store is not None:
             store.close()
         return loaded.store.last_seq
-
-
-def _operations(records: Iterator[Record]) -> Iterator[Operation]:
-    for record in records:
-        yield decode(record.type, record.payload)

@@ -26,7 +26,7 @@ from kektordb.operations import (
     PutMetadata,
     decode,
 )
-from kektordb.progress import Progress, check_progress, show
+from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.reading import n_cores
 from kektordb.rebuilding import Lost, rebuild, salvage_pairs
 from kektordb.state import Reader, State
@@ -170,7 +170,7 @@ class _Patient:
         self.state.next_number = self._next_number
         for entry, n in self._entries:
             try:
-                collection = self._index(entry, pieces, _from(step, done))
+                collection = self._index(entry, pieces, onward(step, done))
                 self.state.numbers[entry["name"]] = entry["number"]
                 self.state.collections[entry["number"]] = collection
             except _IMPOSSIBLE as error:
@@ -277,7 +277,3 @@ def _single(operation: Operation) -> Iterator[Operation]:
         yield from operation.members()
     else:
         yield operation
-
-
-def _from(step: Callable[[int], None], start: int) -> Callable[[int], None]:
-    return lambda done: step(start + done)

@@ -206,6 +206,12 @@ class State:
 
     # ---------------------------------------------------------------------------------------------------- snapshots
 
+    def succeed(self, old: State) -> None:
+        """Go on with what was counted of the same indexes in the state that this one takes the place of."""
+        for number, collection in self.collections.items():
+            if number in old.collections:
+                collection.succeed(old.collections[number])
+
     def freeze(self, whole: bool) -> FrozenState:
         """Freeze a view of everything. Nothing is applied meanwhile; afterwards everything may be.
 

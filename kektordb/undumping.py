@@ -21,8 +21,8 @@ from kektordb.dumping import VERSION, DumpReport, arrow
 from kektordb.errors import ConfigError, CorruptData, ItemExists, StorageError
 from kektordb.index import Index, prepare
 from kektordb.operations import Group, Operation, PutItems
-from kektordb.precision import conversion_before
-from kektordb.progress import Progress, check_progress, show
+from kektordb.precision import conversion_before, is_normalised, squared_lengths
+from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.storage import write_directory
 from kektordb.storage.directory import naming_errors
 from kektordb.validation import as_rows, check_ids, check_path
@@ -35,8 +35,6 @@ __all__ = ["load"]
 T = TypeVar("T")
 
 ROWS = 4096
-# Squared lengths of vectors that were normalised before they were rounded to a stored precision.
-NORMAL = (0.9, 1.1)
 Slice = tuple[list[str], npt.NDArray[np.float32], list[dict[str, Any] | None]]
 
 
@@ -98,7 +96,7 @@ def load(dump: str | os.PathLike[str], path: str | os.PathLike[str], *, progress
         with show(progress, n_items, "loading", "items") as step:
             done = 0
             for entry in head.indexes:
-                _load_index(database, os.path.join(source, entry.directory), entry, head.items, _from(step, done))
+                _load_index(database, os.path.join(source, entry.directory), entry, head.items, onward(step, done))
                 done += entry.n_items
         n_keys = _load_keys(database, os.path.join(source, "kv.jsonl"))
         if n_keys != head.n_keys:
@@ -145,8 +143,7 @@ def _put(index: Index, ids: list[str], vectors: npt.NDArray[np.float32], metadat
     checked, rows = check_ids(ids), as_rows(vectors, len(ids), collection.dim)
     prepared = prepare(collection, checked, rows)
     if collection.config.metric == "cosine":
-        squares = np.einsum("ij,ij->i", rows, rows, dtype=np.float64)
-        normal = ((squares > NORMAL[0]) & (squares < NORMAL[1]))[:, None]
+        normal = is_normalised(squared_lengths(rows))[:, None]
         prepared = np.ascontiguousarray(np.where(normal, rows, prepared), dtype=np.float32)
     blobs = encode_many(metadata, checked)
 
@@ -220,7 +217,3 @@ def _decode(data: bytes, kind: type[T], path: str) -> T:
         return msgspec.json.decode(data, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise CorruptData(f"not understood ({error}): {data[:80]!r}", path) from error
-
-
-def _from(step: Callable[[int], None] | None, start: int) -> Callable[[int], None]:
-    return (lambda _: None) if step is None else (lambda done: step(start + done))

@@ -12,6 +12,7 @@ import pytest
 from campaign import Campaign
 from faults import MemoryBackend
 from states import contents
+from stored import verified
 from writer import vec
 
 import kektordb
@@ -59,7 +60,7 @@ def damage_in(path: str, backend: Backend | None = None) -> bool:
     try:
         for _ in store.replay():
             pass
-        return any(error is not None for _, error in store.verify())
+        return any(error is not None for error in verified(store))
     except CorruptData:
         return True
     finally:

@@ -13,6 +13,7 @@ from faults import Fault, MemoryBackend
 from partner import Model, running
 from states import contents
 from steps import prepare, step
+from stored import write_backup
 from watched import Watched
 from writer import vec
 
@@ -246,7 +247,7 @@ def test_what_cannot_grow_is_refreshed_for_nothing() -> None:
     assert db.refresh() == 0
     frozen = db._state.freeze(whole=True)
     assert db._store is not None
-    db._store.write_backup("/backup.kdb", frozen.meta, frozen.sections)
+    write_backup(db._store, "/backup.kdb", frozen.meta, frozen.sections)
     backup = Database.open("/backup.kdb", backend=disk, read_only=True)
     assert backup.refresh() == 0
     backup.close()

@@ -5,6 +5,7 @@ import random
 
 import pytest
 from faults import MemoryBackend
+from stored import verified, write_backup
 from xxhash import xxh3_64_intdigest
 
 from kektordb.errors import CorruptData, CorruptLog, CorruptSnapshot, StorageError
@@ -96,7 +97,7 @@ def test_a_small_change_writes_little():
     store.close()
     store = opened(disk)
     assert store.snapshot.read("s") == data
-    assert all(error is None for _, error in store.verify())
+    assert all(error is None for error in verified(store))
     assert {name for name in disk.files if name.endswith("kdb")} == {file_name(1), file_name(2)}
 
 
@@ -161,7 +162,7 @@ def test_a_damaged_block_is_not_copied_on():
 
     assert (caught.value.path, caught.value.offset) == (file_name(1), 64 + 19 * BLOCK_BYTES)
     store.append(1, [b"still writable"])
-    report = store.write_backup("/rescue.kdb", b"", [section("s", changed)], None)
+    report = write_backup(store, "/rescue.kdb", b"", [section("s", changed)], None)
     assert report.blocks_written == 20
 
 
@@ -216,7 +217,7 @@ def read_all(disk):
         content = {name: bytes(store.snapshot.read(name)) for name in store.snapshot.sections()}
         content["log"] = b"".join(bytes(record.payload) for record in store.replay())
         content["meta"] = store.snapshot.meta
-        for _, error in store.verify():
+        for error in verified(store):
             if error is not None:
                 raise error
         return content
@@ -322,7 +323,7 @@ def rewritten(data, change):
 def test_sizes_are_bounded_before_anything_is_allocated(change):
     disk = MemoryBackend()
     store = opened(disk)
-    store.write_backup("/db/x.kdb", b"", [section("s", bytes(2 * BLOCK_BYTES))], None)
+    write_backup(store, "/db/x.kdb", b"", [section("s", bytes(2 * BLOCK_BYTES))], None)
     node = disk.files["/db/x.kdb"]
     node.data[:] = rewritten(bytes(node.data), change)
 
@@ -333,7 +334,7 @@ def test_sizes_are_bounded_before_anything_is_allocated(change):
 def test_a_chunk_that_claims_another_size_is_not_unpacked(monkeypatch):
     disk = MemoryBackend()
     store = opened(disk)
-    store.write_backup("/db/x.kdb", b"", [section("s", bytes(2 * BLOCK_BYTES))], None)
+    write_backup(store, "/db/x.kdb", b"", [section("s", bytes(2 * BLOCK_BYTES))], None)
     node = disk.files["/db/x.kdb"]
     node.data[64 + 4 : 64 + 8] = (1 << 30).to_bytes(4, "little")
 

@@ -11,6 +11,7 @@ import sys
 
 import pytest
 from faults import Fault, MemoryBackend
+from stored import verified, write_backup
 
 from kektordb import storage
 from kektordb.errors import (
@@ -372,7 +373,7 @@ def test_a_backup_is_one_file_that_opens(tmp_path):
     store.append(1, [b"a"])
     (tmp_path / "shop.kdb").write_bytes(b"older backup")
 
-    report = store.write_backup(tmp_path / "shop.kdb", b"meta", [section("s", data)], None)
+    report = write_backup(store, tmp_path / "shop.kdb", b"meta", [section("s", data)], None)
 
     assert report.blocks_reused == 0
     assert sorted(os.listdir(tmp_path)) == ["db", "shop.kdb"]
@@ -380,7 +381,7 @@ def test_a_backup_is_one_file_that_opens(tmp_path):
     assert found == []
     assert backup.snapshot.read("s") == data
     assert (backup.snapshot.meta, backup.last_seq) == (b"meta", 1)
-    assert [error for _, error in backup.verify()] == [None]
+    assert verified(backup) == [None]
     with pytest.raises(ReadOnlyDatabase):
         backup.append(1, [])
     backup.close()
@@ -391,10 +392,10 @@ def test_a_backup_over_a_directory_is_refused(tmp_path):
     store, _ = opened(tmp_path / "db")
 
     with pytest.raises(StorageError, match="is a directory"):
-        store.write_backup(tmp_path, b"", [], None)
+        write_backup(store, tmp_path, b"", [], None)
     for name in ("MANIFEST", "log-000001.aof", "snapshot-000044.kdb"):
         with pytest.raises(StorageError, match="of the database itself"):
-            store.write_backup(tmp_path / "db" / name, b"", [], None)
+            write_backup(store, tmp_path / "db" / name, b"", [], None)
 
     store.close()
 
@@ -438,7 +439,7 @@ def test_a_failed_background_sync_stops_writing_for_good():
     for call in (lambda: store.append(1, []), store.sync_now, store.begin_save):
         with pytest.raises(StorageFailed):
             call()
-    store.write_backup("/x.kdb", b"", [], None)
+    write_backup(store, "/x.kdb", b"", [], None)
     store.close()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from faults import STORAGE, MemoryBackend, crash_states
+from stored import verified, write_backup
 from test_storage_crash import Counter, check_promise, workload
 
 from kektordb.errors import KektorError, StorageError
@@ -76,7 +77,7 @@ class Life:
             assert found.snapshot is not None, state.story
             assert found.snapshot.size("state") == 12, state.story
             assert list(found.replay()) == []
-            assert not any(error for _, error in found.verify()), state.story
+            assert not any(error for error in verified(found)), state.story
             n += 1
         return n
 
@@ -169,7 +170,7 @@ def backup(disk):
     database.add(0)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("kektordb.storage.pipe.SYNC_BYTES", 1 << 20)
-        database.store.write_backup("/backup.kdb", b"", database.sections())
+        write_backup(database.store, "/backup.kdb", b"", database.sections())
     disk.mark(("backup", 1))
     database.add(1)
 
@@ -180,7 +181,7 @@ def backup_disk():
     database = Counter(disk, sync="no")
     for number in range(3):
         database.add(number)
-    database.store.write_backup("/backup.kdb", b"", database.sections())
+    write_backup(database.store, "/backup.kdb", b"", database.sections())
     for path in [path for path in disk.files if path.startswith("/db")]:
         del disk.files[path]
     disk.directories.discard("/db")

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import msgspec
 
 from ..errors import CorruptData, CorruptSnapshot
 from .backend import Backend
 from .directory import Directory, naming_errors, snapshot_name
 from .recovery import Replay
-from .snapshot import Snapshot, SnapshotFiles, open_snapshot, verify_file
+from .snapshot import Snapshot, SnapshotFiles, open_snapshot
 
-__all__ = ["Opened", "backup_file", "open_files", "open_newest", "snapshot_files", "verify_files"]
+__all__ = ["Opened", "backup_file", "open_files", "open_newest", "snapshot_files"]
 
 # A reader may come between the publications of a busy writer; this often in a row it is something else.
 READ_ONLY_TRIES = 10
@@ -60,25 +58,6 @@ def open_newest(directory: Directory, number: int, check: int) -> Snapshot:
     except BaseException:
         files.close()
         raise
-
-
-def verify_files(path: str, backend: Backend, directory: Directory | None) -> Iterator[tuple[str, CorruptData | None]]:
-    """Read every byte of the snapshot files, or of a backup; yield each path with what is wrong with it."""
-    if directory is None:
-        files, numbers, uuid = backup_file(path, backend), [0], None
-    else:
-        manifest = directory.manifest
-        files, numbers, uuid = snapshot_files(directory), [file.number for file in manifest.files], manifest.uuid
-    try:
-        for number in numbers:
-            found: CorruptData | None = None
-            try:
-                verify_file(files, number, uuid)
-            except CorruptData as error:
-                found = error
-            yield files.path_of(number), found
-    finally:
-        files.close()
 
 
 def _open_named(directory: Directory, recover: bool) -> Opened:

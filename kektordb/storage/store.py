@@ -17,19 +17,17 @@ import msgspec
 
 from ..errors import (
     ConfigError,
-    CorruptData,
     DatabaseClosed,
     ReadOnlyDatabase,
     StorageError,
     StorageFailed,
 )
 from ..types import Section
-from .archive import write_archive
 from .backend import Backend, Buffer, OsBackend
 from .codec import FILE_HEADER_BYTES, FileHeader, Lineage, LogName, Manifest
 from .directory import TEMPORARY, Directory, log_name, naming_errors, snapshot_name
 from .log import Log, Record
-from .opening import Opened, open_files, open_newest, verify_files
+from .opening import Opened, open_files, open_newest
 from .recovery import RecoveryReport
 from .snapshot_writer import Progress, SaveReport, Written, write_file
 from .sync import Syncer
@@ -327,26 +325,6 @@ class Store:
             seconds = self._clock() - started_at
             return written.report(seconds)
 
-    def write_backup(
-        self,
-        target_path: str | os.PathLike[str],
-        meta: bytes,
-        sections: Sequence[Section],
-        progress: Progress | None = None,
-        *,
-        seq: int | None = None,
-    ) -> SaveReport:
-        """Write one self-contained file, over an existing one of that name; it appears only when complete.
-
-        `seq` is the last record that the sections hold; the last one of all when not given. Works on a database that is
-        read-only after a failure. Raises StorageFull, StorageError; then the target is as it was.
-        """
-        started_at = self._clock()
-        target = os.path.abspath(os.fsdecode(target_path))
-        header = self.backup_header(target, self.last_seq if seq is None else seq)
-        written = write_archive(target, header, meta, sections, progress, self._backend)
-        return written.report(self._clock() - started_at)
-
     def backup_header(self, target: str, seq: int) -> FileHeader:
         """Return how a backup begins whose sections hold all records up to `seq`.
 
@@ -357,14 +335,6 @@ class Store:
             raise StorageError(f"{target} is a file of the database itself")
         uuid = os.urandom(16) if self._directory is None else self._directory.manifest.uuid
         return FileHeader(uuid, max(1, self.generation), 0, seq)
-
-    def verify(self) -> Iterator[tuple[str, CorruptData | None]]:
-        """Read every byte of the snapshot files and yield each file's path with what is wrong with it.
-
-        The logs are checked by `replay`. A backup file is checked as a whole.
-        """
-        self._require_open()
-        return verify_files(self.path, self._backend, self._directory)
 
     def close(self) -> None:
         """Make everything durable, note in the manifest that all is complete, release the lock; idempotent.

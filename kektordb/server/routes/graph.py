@@ -34,13 +34,7 @@ def link(call: Call) -> Status:
     """Make a link from one node to another, and with an inverse relation the one back."""
     body: Link = call.body
     _check(body.source_id, body.target_id, body.relation_type, body.inverse_relation_type or "-")
-    call.service.edges.link(
-        _space(call, body.index_name),
-        body.source_id,
-        body.relation_type,
-        body.target_id,
-        body.inverse_relation_type or "",
-    )
+    call.service.edges.link(*_named(call, body))
     return Status(message="Link created")
 
 
@@ -48,13 +42,7 @@ def unlink(call: Call) -> Status:
     """Remove a link, if it is there."""
     body: Link = call.body
     _check(body.source_id, body.target_id, body.relation_type)
-    call.service.edges.unlink(
-        _space(call, body.index_name),
-        body.source_id,
-        body.relation_type,
-        body.target_id,
-        body.inverse_relation_type or "",
-    )
+    call.service.edges.unlink(*_named(call, body))
     return Status(message="Link removed")
 
 
@@ -169,6 +157,12 @@ def _edges(found: stored.Found) -> list[Edge]:
 def _space(call: Call, name: str | None) -> str:
     """Return the space of edges: that of an index, or the one of clients that name none."""
     return call.service.index(name).name if name else ""
+
+
+def _named(call: Call, link: Link) -> tuple[str, str, str, str, str]:
+    """Return what names a link: its space, where it comes from, relation, where it leads, inverse relation."""
+    inverse = link.inverse_relation_type or ""
+    return _space(call, link.index_name), link.source_id, link.relation_type, link.target_id, inverse
 
 
 def _check(*parts: str) -> None:
