@@ -273,11 +273,6 @@ cdef class Postings:
                 n += _replay(&self.delta[at], rows)
         return n
 
-    @property
-    def has_removals(self):
-        """Whether the delta takes entries of the base away."""
-        return self.n_removals > 0
-
     def memory_bytes(self):
         """Return the bytes allocated."""
         return self.index.size + self.slots.size + self.delta_capacity * <Py_ssize_t>sizeof(entry_t)

@@ -1,9 +1,12 @@
-"""What do tests do with the files of a store that a database does with more than a store? Backups, and reading all."""
+"""What do tests do to the files of a store? Write a backup, read every byte, be killed while they are written."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from kektordb.errors import CorruptData
 from kektordb.storage import SaveReport, Store, write_archive
@@ -11,6 +14,21 @@ from kektordb.storage.opening import backup_file, snapshot_files
 from kektordb.storage.snapshot import verify_file
 from kektordb.storage.snapshot_writer import Progress
 from kektordb.types import Section
+
+ROOT = Path(__file__).resolve().parents[1]
+KILLED = """
+import os, sys, kektordb
+from kektordb.storage import snapshot_writer
+snapshot_writer.BLOCK_BYTES = 64
+write, n = snapshot_writer._Writer.add, int(sys.argv[1])
+def add(*arguments):
+    global n
+    n -= 1
+    if n < 0:
+        os.kill(os.getpid(), 9)
+    write(*arguments)
+snapshot_writer._Writer.add = add
+"""
 
 
 def write_backup(
@@ -44,3 +62,10 @@ def verified(store: Store) -> list[CorruptData | None]:
     finally:
         files.close()
     return found
+
+
+def killed_while_writing(call: str, n_blocks: int) -> subprocess.CompletedProcess[bytes]:
+    """Call a function of kektordb in a process that dies by SIGKILL after so many blocks of a snapshot."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", f"{KILLED}kektordb.{call}", str(n_blocks)]
+    return subprocess.run(command, env=environment, check=False, capture_output=True)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stored import killed_while_writing
 from writer import vec
 
 import kektordb
@@ -209,30 +207,12 @@ def test_a_wrong_dump_makes_nothing(tmp_path: Path, harm: str) -> None:
     assert not (tmp_path / "new").exists()
 
 
-KILLED = """
-import sys, os, kektordb
-from kektordb.storage import snapshot_writer
-snapshot_writer.BLOCK_BYTES = 64
-write, n = snapshot_writer._Writer.add, 20
-def add(*arguments):
-    global n
-    n -= 1
-    if n < 0:
-        os.kill(os.getpid(), 9)
-    write(*arguments)
-snapshot_writer._Writer.add = add
-kektordb.load(sys.argv[1] + "/out", sys.argv[1] + "/new")
-"""
-
-
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="this system kills otherwise")
 def test_a_killed_load_leaves_nothing_that_opens(tmp_path: Path) -> None:
     with filled(tmp_path / "db") as db:
         dump(db, tmp_path / "out")
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tmp_path)], env=environment, check=False, capture_output=True
-        )
+        call = f"load({str(tmp_path / 'out')!r}, {str(tmp_path / 'new')!r})"
+        done = killed_while_writing(call, n_blocks=20)
         assert done.returncode == -9, done.stderr
         with pytest.raises(StorageError, match="unfinished"):
             kektordb.open(tmp_path / "new")

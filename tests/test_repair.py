@@ -6,14 +6,13 @@ import os
 import random
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from stored import killed_while_writing
 from test_crash import contents
 from writer import vec
 
@@ -472,31 +471,12 @@ def test_bad_places_are_refused_before_anything_is_done(tmp_path: Path) -> None:
         assert contents(db) == expected
 
 
-KILLED = """
-import sys, os, kektordb
-from kektordb.storage import snapshot_writer
-snapshot_writer.BLOCK_BYTES = 64
-write, n = snapshot_writer._Writer.add, int(sys.argv[2])
-def add(*arguments):
-    global n
-    n -= 1
-    if n < 0:
-        os.kill(os.getpid(), 9)
-    write(*arguments)
-snapshot_writer._Writer.add = add
-kektordb.repair(sys.argv[1] + "/db", sys.argv[1] + "/new")
-"""
-
-
 @pytest.mark.skipif(os.name != "posix", reason="this system kills otherwise")
 def test_a_killed_repair_leaves_nothing_that_opens(tmp_path: Path) -> None:
     with make(tmp_path / "db") as db:
         expected = contents(db)
     for n in (0, 50):
-        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(
-            [sys.executable, "-c", KILLED, str(tmp_path), str(n)], env=environment, check=False, capture_output=True
-        )
+        done = killed_while_writing(f"repair({str(tmp_path / 'db')!r}, {str(tmp_path / 'new')!r})", n_blocks=n)
         assert done.returncode == -9, done.stderr
         with pytest.raises(StorageError, match="unfinished"):
             kektordb.open(tmp_path / "new")

@@ -38,14 +38,7 @@ from kektordb.storage.shipping import Chunk, decode_message, encode_message
 from kektordb.tasks import Control
 from kektordb.vacuum import vacuum
 
-
-@pytest.fixture(autouse=True)
-def _small_and_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kektordb.maintenance.Upkeep.start", lambda *_: None)
-    monkeypatch.setattr("kektordb.storage.snapshot_writer.BLOCK_BYTES", 512)
-    monkeypatch.setattr("kektordb.storage.log.MAX_PART_BYTES", 400)
-    monkeypatch.setattr("kektordb.storage.log.JOIN_BYTES", 200)
-    monkeypatch.setattr("kektordb.storage.sync.INTERVAL_S", 3600.0)
+pytestmark = pytest.mark.usefixtures("small_and_still")
 
 
 class Leader:

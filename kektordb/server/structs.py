@@ -11,7 +11,6 @@ from kektordb.server.encodings import Matrix, Vector
 __all__ = [
     "AddBatch",
     "AddItem",
-    "AutoLinks",
     "Compress",
     "Count",
     "CreateIndex",
@@ -175,12 +174,6 @@ class StartMaintenance(msgspec.Struct):
     """``vacuum`` or ``refine``."""
 
     type: str = ""
-
-
-class AutoLinks(msgspec.Struct):
-    """Rules that are not served."""
-
-    rules: Any = None
 
 
 class Link(msgspec.Struct):
