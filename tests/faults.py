@@ -145,6 +145,10 @@ class MemoryBackend:
         other.directories = set(self.directories)
         return other
 
+    def put(self, path: str, data: bytes) -> None:
+        """Let a file have this content, as if it always had; it need not be there before."""
+        self.files[path] = _Node(data=bytearray(data), synced=data)
+
     def image(self) -> dict[str, bytes]:
         """Return the content of all files."""
         return {path: bytes(node.data) for path, node in self.files.items()}
