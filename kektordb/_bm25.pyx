@@ -57,7 +57,7 @@ from kektordb.errors import ConfigError, CorruptSnapshot
 from kektordb.types import Section
 
 cdef enum:
-    MAX_FIELDS = 1 << 16
+    MAX_FIELDS = 256  # as in text/fields.py
     MAX_VARINT = 5
     # A slot that is looked up in a list costs as much as this many postings that are scored one after the other.
     LOOKUP_COST = 32

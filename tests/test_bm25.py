@@ -575,6 +575,7 @@ def test_damaged_sections_are_refused_or_harmless() -> None:
     [
         ("text/fields", b""),
         ("text/fields", b"\xff\xff\xff\xff"),
+        ("text/fields", b"\xff\xff\0\0"),  # was read: 65,535 fields of nothing, in a second
         ("text/0/lists", b"\x00" * 24),
         ("text/0/cells", b""),
         ("text/0/cells", b"\x01" + b"\x00" * 7),

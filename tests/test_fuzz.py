@@ -160,7 +160,7 @@ def test_filters_mean_what_a_walk_over_all_rows_finds(campaign: Campaign) -> Non
         assert set(found.slots()) == filter_rows(node, kept.rows), text
         return len(text)
 
-    fuzz(campaign, "filters", body, 400)
+    fuzz(campaign, "filters", body, 1000)
 
 
 # -------------------------------------------------------------------------------------------------- metadata and texts

@@ -221,7 +221,7 @@ def test_no_log_is_too_strange_to_be_read(logs: list[LogParts], campaign: Campai
         db.close()
         return n_bytes
 
-    fuzz(campaign, "log", body, 60)
+    fuzz(campaign, "log", body, 500)
 
 
 def test_no_operation_is_too_strange_to_be_decoded(logs: list[LogParts], campaign: Campaign) -> None:
@@ -278,7 +278,7 @@ def test_no_section_is_too_strange_to_be_loaded(campaign: Campaign) -> None:
             named(lambda: Sections(state.freeze(True).sections))
         return size
 
-    fuzz(campaign, "sections", body, 120)
+    fuzz(campaign, "sections", body, 500)
 
 
 class Saved:
@@ -402,7 +402,7 @@ def test_no_snapshot_is_too_strange_to_be_read(saved: list[Saved], campaign: Cam
         named(db.save)
         named(db.close)
 
-    fuzz(campaign, "snapshot", body, 60)
+    fuzz(campaign, "snapshot", body, 500)
 
 
 def test_no_manifest_is_too_strange_to_be_read(saved: list[Saved], campaign: Campaign) -> None:
@@ -448,4 +448,4 @@ def test_no_manifest_is_too_strange_to_be_read(saved: list[Saved], campaign: Cam
         named(db.save)
         named(db.close)
 
-    fuzz(campaign, "manifest", body, 60)
+    fuzz(campaign, "manifest", body, 1000)
