@@ -334,6 +334,11 @@ class Collection(Searchable):
         with self.lock.read:
             return plan.explain(self.columns, self.n_slots, params, self.alive, self.texts)
 
+    def fields(self) -> list[str]:
+        """Return the names of the fields that items have, sorted."""
+        with self.lock.read:
+            return self.columns.fields()
+
     def stats(self) -> dict[str, Any]:
         """Return counts and bytes by part."""
         with self.lock.read:

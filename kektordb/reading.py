@@ -235,6 +235,13 @@ class IndexReader:
         """Return the plan of a filter, in the order in which it runs, with estimated and true numbers of rows."""
         return self._collection().explain(filter, check_params(params))
 
+    def fields(self) -> list[str]:
+        """Return the names of the fields that are in the metadata of items, nested ones by dotted names, sorted.
+
+        Those of deleted items stay until a vacuum.
+        """
+        return self._collection().fields()
+
     def stats(self, *, graph: bool = False) -> dict[str, Any]:
         """Return items, tombstones, configuration, and bytes in memory by part.
 

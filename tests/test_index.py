@@ -549,6 +549,18 @@ def test_stats_count_what_is_there(items: kektordb.Index) -> None:
     assert parts["vectors"] >= 9 * 8 * 4
 
 
+def test_fields_are_those_that_items_have(items: kektordb.Index) -> None:
+    assert items.fields() == []
+    items.add("a", rows(1)[0], {"price": 1, "deep": {"x": None, "y": {}}, "tags": ["a"]})
+    items.add("b", rows(1)[0], {"price": 2, "ü b": True})
+    assert items.fields() == ["deep", "deep.x", "deep.y", "price", "tags", "ü b"]
+
+    items.delete("a")
+    items.vacuum().wait()
+
+    assert items.fields() == ["price", "ü b"]
+
+
 VALUES = {
     "nested": {"a": {"b": {"c": [1, [2, [3, {"d": None}]]]}}},
     "ints": [0, -1, 2**53 + 1, 2**63 - 1, -(2**63), 2**64 - 1],

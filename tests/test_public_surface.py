@@ -82,7 +82,8 @@ METHODS = {
         *("path", "read_only", "recovery_report", "refresh", "rewrite_aof", "save", "stats", "sync", "tasks"),
     },
     kektordb.Index: {
-        *("add", "add_batch", "config", "count", "database", "delete", "dim", "explain", "get", "get_many", "ids"),
+        *("add", "add_batch", "config", "count", "database", "delete", "dim", "explain", "fields", "get"),
+        *("get_many", "ids"),
         *("calibrate", "check_recall", "compress", "configure", "maintenance", "name", "refine", "search"),
         *("search_batch", "stats", "update_metadata", "upsert", "upsert_batch", "vacuum"),
     },

@@ -71,6 +71,7 @@ def test_items_come_back_as_they_are_stored(both: Both) -> None:
     assert index.get("none") is None
     assert "id/1" in index
     assert "none" not in index
+    assert index.fields() == embedded.fields() == ["deep", "deep.list", "n", "text"]
     with pytest.raises(kektordb.ItemNotFound, match="no item 'none'"):
         index["none"]
 

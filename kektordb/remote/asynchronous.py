@@ -87,6 +87,7 @@ class AsyncIndex:
     ids = _of_index(RemoteIndex.ids)
     count = _of_index(RemoteIndex.count)
     explain = _of_index(RemoteIndex.explain)
+    fields = _of_index(RemoteIndex.fields)
     stats = _of_index(RemoteIndex.stats)
     configure = _of_index(RemoteIndex.configure)
     vacuum = _of_index(RemoteIndex.vacuum)

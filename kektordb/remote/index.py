@@ -261,6 +261,10 @@ class RemoteIndex:
         """Return the plan of a filter as a text; see `Index.explain`."""
         return str(self._post("explain", _matching(filter, params), repeatable=True)["plan"])
 
+    def fields(self) -> list[str]:
+        """Return the names of the fields that are in the metadata of items; see `Index.fields`."""
+        return list(self._transport.get(path_of("/vector/indexes", self._name) + "/fields")["fields"])
+
     def stats(self) -> dict[str, Any]:
         """Return items, tombstones, configuration, and bytes in memory by part."""
         return dict(self._transport.get(path_of("/vector/indexes", self._name) + "/stats"))

@@ -16,6 +16,7 @@ __all__ = [
     "Edge",
     "Exported",
     "Failure",
+    "Fields",
     "Graph",
     "GraphNode",
     "Hits",
@@ -148,6 +149,12 @@ class Counted(msgspec.Struct):
     """How many items match."""
 
     count: int
+
+
+class Fields(msgspec.Struct):
+    """Names of fields, sorted."""
+
+    fields: list[str]
 
 
 class Plan(msgspec.Struct):

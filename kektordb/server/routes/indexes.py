@@ -9,7 +9,7 @@ from kektordb import errors
 from kektordb.index import Index
 from kektordb.server.calls import Call, Reply, Route
 from kektordb.server.errors import HttpError
-from kektordb.server.replies import IndexInfo, Status, TaskInfo
+from kektordb.server.replies import Fields, IndexInfo, Status, TaskInfo
 from kektordb.server.structs import Compress, CreateIndex, StartMaintenance
 from kektordb.settings import MaintenanceConfig
 from kektordb.text import languages
@@ -101,6 +101,11 @@ def get_stats(call: Call) -> dict[str, Any]:
     return call.service.index(call.args[0]).stats()
 
 
+def get_fields(call: Call) -> Fields:
+    """Return the names of the fields that are in the metadata of items."""
+    return Fields(call.service.index(call.args[0]).fields())
+
+
 def maintain(call: Call) -> Reply:
     """Vacuum or refine an index."""
     kind = call.body.type
@@ -146,6 +151,7 @@ ROUTES = (
     Route("POST", "/vector/indexes/{name}/config", configure, takes=dict[str, Any], gives=Status, writes=True),
     Route("GET", "/vector/indexes/{name}/config", get_config, gives=dict[str, Any]),
     Route("GET", "/vector/indexes/{name}/stats", get_stats, gives=dict[str, Any]),
+    Route("GET", "/vector/indexes/{name}/fields", get_fields, gives=Fields),
     Route(
         "POST",
         "/vector/indexes/{name}/maintenance",
