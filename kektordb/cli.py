@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from kektordb import __version__
-from kektordb.commands import copies, dumps, info, safety, search, serve, transfers
+from kektordb.commands import copies, dumps, info, safety, search, serve, shell, transfers
 from kektordb.commands.answer import FAILED, USAGE
 from kektordb.errors import KektorError
 
 __all__ = ["main"]
 
-FAMILIES = (info, search, transfers, safety, copies, dumps, serve)
+FAMILIES = (info, search, shell, transfers, safety, copies, dumps, serve)
 INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 
@@ -32,7 +32,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parsed = _parser().parse_args(arguments)
     try:
         answer = parsed.run(parsed)
-        print(json.dumps(answer.data, ensure_ascii=False) if parsed.json else answer.text, flush=True)
+        text = json.dumps(answer.data, ensure_ascii=False) if parsed.json and answer.data else answer.text
+        if text:
+            print(text, flush=True)
     except KektorError as error:
         if parsed.json:
             print(json.dumps({"error": {"type": type(error).__name__, "message": str(error)}}, ensure_ascii=False))

@@ -108,14 +108,17 @@ class FilterError(KektorError, ValueError):
         line_start = text.rfind("\n", 0, position) + 1
         self.column = position - line_start + 1
         if text:
-            # A window around the place, so that the caret stays readable under a filter of many kilobytes.
             line = text[line_start:].partition("\n")[0]
-            shift = max(0, self.column - 1 - 60)
-            window = line[shift : shift + 100].replace("\t", " ")
-            message = (
-                f"{message} (line {self.line}, column {self.column})\n  {window}\n  {' ' * (self.column - 1 - shift)}^"
-            )
+            message = pointed(f"{message} (line {self.line}, column {self.column})", line, self.column - 1)
         super().__init__(message)
+
+
+def pointed(message: str, line: str, position: int) -> str:
+    """Return a message with the line that it is about, and a caret below a place in it."""
+    # A window around the place, so that the caret stays readable under a line of many kilobytes.
+    shift = max(0, position - 60)
+    window = line[shift : shift + 100].replace("\t", " ")
+    return f"{message}\n  {window}\n  {' ' * (position - shift)}^"
 
 
 class _NotFound(KektorError, KeyError):

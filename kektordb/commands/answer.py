@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-__all__ = ["DAMAGED", "DONE", "FAILED", "TORN", "USAGE", "Answer", "bar", "count", "new_command", "table"]
+__all__ = ["DAMAGED", "DONE", "FAILED", "TORN", "USAGE", "Answer", "bar", "count", "new_command", "printable", "table"]
 
 # Exit statuses; docs/cli.md says what they mean.
 DONE, TORN, DAMAGED, FAILED, USAGE = 0, 1, 2, 3, 64
@@ -52,7 +52,7 @@ def bar(arguments: Namespace) -> bool:
 
 def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Return rows under a head, numbers to the right."""
-    texts = [[f"{cell:,}" if isinstance(cell, int) else str(cell) for cell in row] for row in rows]
+    texts = [[f"{cell:,}" if isinstance(cell, int) else printable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(head, *texts, strict=True)]
     numeric = [all(isinstance(row[i], int) for row in rows) and bool(rows) for i in range(len(head))]
     lines = []
@@ -63,6 +63,13 @@ def table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         ]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """Return a text without what a terminal would obey: such characters are written as escapes."""
+    if text.isprintable():
+        return text
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in text)
 
 
 def count(n: int, one: str, many: str = "") -> str:

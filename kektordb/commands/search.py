@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import Namespace
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from kektordb.commands.answer import Answer, count, new_command, table
@@ -13,8 +14,9 @@ from kektordb.errors import ConfigError
 if TYPE_CHECKING:
     from kektordb.commands.answer import Commands
     from kektordb.commands.target import AnyIndex
+    from kektordb.results import Hit
 
-__all__ = ["add"]
+__all__ = ["add", "answer_of_hits", "answer_of_matches"]
 
 SHOWN = 60  # characters of metadata and snippets, for a human
 
@@ -62,7 +64,11 @@ def _search(arguments: Namespace) -> Answer:
             alpha=arguments.alpha,
             snippet=arguments.text is not None,
         )
-        hits = list(found)
+        return answer_of_hits(list(found))
+
+
+def answer_of_hits(hits: Sequence[Hit]) -> Answer:
+    """Show the hits of a search."""
     data: list[dict[str, Any]] = []
     for hit in hits:
         one: dict[str, Any] = {"id": hit.id, "score": hit.score, "distance": hit.distance, "metadata": hit.metadata}
@@ -84,10 +90,17 @@ def _listed(arguments: Namespace, index: AnyIndex, params: dict[str, Any] | None
         raise ConfigError("expected --vector, --like, --text or --filter")
     if arguments.k < 1:
         raise ConfigError(f"expected k to be at least 1, got {arguments.k}")
-    ids = index.ids(arguments.filter, params)
-    items = [item for item in index.get_many(ids[: arguments.k]) if item is not None]
+    return answer_of_matches(index, arguments.filter, params, arguments.k, arguments.with_vectors)
+
+
+def answer_of_matches(
+    index: AnyIndex, filter: str, params: dict[str, Any] | None, k: int, with_vectors: bool = False
+) -> Answer:
+    """Show the first `k` items that match a filter, in the order in which they came in, and count all."""
+    ids = index.ids(filter, params)
+    items = [item for item in index.get_many(ids[:k]) if item is not None]
     data: list[dict[str, Any]] = [{"id": item.id, "metadata": item.metadata} for item in items]
-    if arguments.with_vectors:
+    if with_vectors:
         for one, item in zip(data, items, strict=True):
             one["vector"] = item.vector.tolist()
     rows = [(item.id, _short(item)) for item in items]
@@ -106,7 +119,7 @@ def _query(arguments: Namespace, index: AnyIndex) -> Any:
 def _numbers(text: str) -> list[float]:
     try:
         found = json.loads(text if text.lstrip().startswith("[") else f"[{text}]")
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, list) or not found or not all(type(one) in (int, float) for one in found):
         raise ConfigError(f"expected numbers with commas between, got {text!r:.80}")
@@ -122,7 +135,7 @@ def _params(given: list[str]) -> dict[str, Any] | None:
         if value.startswith("["):
             try:
                 params[name] = json.loads(value)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise ConfigError(f"expected a JSON list as the value of {name!r:.80}, got {value!r:.80}") from None
         else:
             params[name] = value
@@ -142,7 +155,7 @@ def _add(arguments: Namespace) -> Answer:
     if arguments.metadata is not None:
         try:
             metadata = json.loads(arguments.metadata)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ConfigError(f"expected metadata as a JSON object: {error}") from None
     with opened(arguments, writing=True) as database:
         index = index_of(database, arguments)

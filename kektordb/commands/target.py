@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 __all__ = ["add_creation", "add_target", "index_of", "is_url", "opened", "token_of"]
 
 
-def add_target(parser: ArgumentParser, index: bool = True) -> None:
+def add_target(parser: ArgumentParser, index: bool = True, needed: bool = True) -> None:
     """Let a command have a database, and an index in it."""
-    parser.add_argument("database", metavar="DB", help="the database: a directory, or the URL of a server")
+    parser.add_argument(
+        "database",
+        metavar="DB",
+        nargs=None if needed else "?",
+        help="the database: a directory, or the URL of a server"
+        + ("" if needed else "; KEKTOR_DATA_DIR, or kektordb-data"),
+    )
     if index:
         parser.add_argument("index", metavar="INDEX", help="the name of the index")
     parser.add_argument(
@@ -72,7 +78,8 @@ def opened(arguments: Namespace, *, writing: bool) -> Iterator[AnyDatabase]:
 
     makes = getattr(arguments, "create", False) or getattr(arguments, "source", None)
     if writing and not makes and not os.path.isdir(where):
-        raise StorageError(f"there is no database at {where}; --create makes one")
+        hint = "; --create makes one" if hasattr(arguments, "create") else ""
+        raise StorageError(f"there is no database at {where}{hint}")
     with Database.open(os.path.abspath(where), read_only=not writing) as database:
         yield database
 
