@@ -179,7 +179,8 @@ def _options(settings: Settings, host: str) -> Options:
     if is_loopback(host):
         hosts = (*LOOPBACK, host, *settings.allowed_hosts)
     elif settings.allowed_hosts:
-        hosts = (host, *settings.allowed_hosts)
+        # From this machine as well: its own health check asks 127.0.0.1.
+        hosts = (*LOOPBACK, host, *settings.allowed_hosts)
     return Options(
         token=settings.token,
         read_only_token=settings.read_only_token,
