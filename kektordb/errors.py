@@ -22,6 +22,7 @@
     ├── ServerError                   .status; of `connect` alone
     │   ├── ServerUnreachable (ConnectionError)
     │   └── AccessDenied (PermissionError)   no token, or one that may not do this
+    ├── EmbedderError                 .permanent .status; an embedder gives no vectors, or wrong ones
     └── StorageError (OSError)
         ├── StorageFull               nothing moved; goes on when there is room
         ├── StorageFailed             a sync failed; read-only until reopened
@@ -40,6 +41,7 @@ __all__ = [
     "CorruptSnapshot",
     "DatabaseClosed",
     "DatabaseLocked",
+    "EmbedderError",
     "FilterError",
     "ForkedHandle",
     "HistoryDiverged",
@@ -198,6 +200,28 @@ class ServerUnreachable(ServerError, ConnectionError):
 
 class AccessDenied(ServerError, PermissionError):
     """The server asks for a token, or for one that may do more."""
+
+
+class EmbedderError(KektorError):
+    """An embedder gave no vectors for texts, or such that cannot be used; nothing was stored.
+
+    Attributes
+    ----------
+    permanent : bool
+        Another try with the same texts would fail as well: the answer is refused, or has the wrong form or dimension.
+    status : int or None
+        Of the HTTP answer; None without one.
+    retry_after_s : float
+        Seconds after which the service wants to be asked again; 0 when it did not say.
+    """
+
+    def __init__(
+        self, message: str, *, permanent: bool = False, status: int | None = None, retry_after_s: float = 0.0
+    ) -> None:
+        super().__init__(message)
+        self.permanent = permanent
+        self.status = status
+        self.retry_after_s = retry_after_s
 
 
 class StorageError(KektorError, OSError):

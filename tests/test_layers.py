@@ -43,6 +43,7 @@ ROWS = {
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
         *("interrupts", "loading", "refreshing", "replication", "following", "promoting", "leaders", "http_source"),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping"),
+        "embed",
     ],
     "edges": [
         "__init__",
@@ -72,7 +73,7 @@ DOORS = {
     "blosc2": r"storage/snapshot\w*\.py",
     "tqdm": r"progress\.py",
     "pyarrow": r"dumping\.py",
-    "xxhash": r"storage/\w+\.py",
+    "xxhash": r"(storage|embed)/\w+\.py",
     "asyncio": r"(server|cluster|vectorizer)/.*\.py|remote/asynchronous\.py",
 }
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)

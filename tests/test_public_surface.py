@@ -51,6 +51,7 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "ServerError": (errors.KektorError,),
     "ServerUnreachable": (errors.ServerError, ConnectionError),
     "AccessDenied": (errors.ServerError, PermissionError),
+    "EmbedderError": (errors.KektorError,),
     "StorageError": (errors.KektorError, OSError),
     "StorageFull": (errors.StorageError,),
     "StorageFailed": (errors.StorageError,),
