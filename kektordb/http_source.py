@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import io
-import math
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator
 from typing import Final, Self
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from kektordb.bounded import BoundedSocket
 from kektordb.errors import ConfigError, HistoryDiverged, ReplicationError, SnapshotNeeded, StorageError
 
 __all__ = ["HttpSource"]
@@ -138,7 +136,7 @@ class HttpSource:
             connection = self._connection or self._connect()
 
             def respond(sock: socket.socket, *args: object, **more: object) -> http.client.HTTPResponse:
-                bounded = _Bounded(sock, seconds, max_bytes)
+                bounded = BoundedSocket(sock, seconds, max_bytes, MIN_BYTES_PER_S)
                 return http.client.HTTPResponse(bounded, *args, **more)  # type: ignore[arg-type]
 
             connection.response_class = respond  # type: ignore[assignment]
@@ -203,41 +201,6 @@ class HttpSource:
 class _Failure(msgspec.Struct):
     error: str
     type: str = ""
-
-
-class _Bounded(io.RawIOBase):
-    """The reading side of a socket that gives no more bytes, and waits no longer, than it may."""
-
-    def __init__(self, sock: socket.socket, seconds: float, max_bytes: int) -> None:
-        self._sock = sock
-        # Also keeps the socket open when the connection closes before the answer was read.
-        self._raw = sock.makefile("rb", buffering=0)
-        self._until = time.monotonic() + seconds
-        self._max_bytes = max_bytes
-        self._n_bytes = 0
-
-    def makefile(self, mode: str) -> io.BufferedReader:
-        """Do what that of a socket does, for the answer."""
-        assert mode == "rb"
-        return io.BufferedReader(self)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override]
-        left = self._until + self._n_bytes / MIN_BYTES_PER_S - time.monotonic()
-        if left <= 0 or not math.isfinite(left):
-            raise TimeoutError("it comes too slowly")
-        if self._n_bytes >= self._max_bytes:
-            raise StorageError(f"the leader answers with more than {self._max_bytes:,} bytes")
-        self._sock.settimeout(left)
-        n: int | None = self._raw.readinto(buffer)
-        self._n_bytes += n or 0
-        return n
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
 
 
 def _parse(url: str) -> tuple[bool, str, int, str]:

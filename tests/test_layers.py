@@ -41,7 +41,17 @@ ROWS = {
     "engine": [
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
-        *("interrupts", "loading", "refreshing", "replication", "following", "promoting", "leaders", "http_source"),
+        *(
+            "interrupts",
+            "loading",
+            "refreshing",
+            "replication",
+            "following",
+            "promoting",
+            "leaders",
+            "http_source",
+            "bounded",
+        ),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping"),
         "embed",
     ],
@@ -74,6 +84,9 @@ DOORS = {
     "tqdm": r"progress\.py",
     "pyarrow": r"dumping\.py",
     "xxhash": r"(storage|embed)/\w+\.py",
+    "sentence_transformers": r"embed/local\.py",
+    "fastembed": r"embed/local\.py",
+    "model2vec": r"embed/local\.py",
     "asyncio": r"(server|cluster|vectorizer)/.*\.py|remote/asynchronous\.py",
 }
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)

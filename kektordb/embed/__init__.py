@@ -6,6 +6,9 @@
 (2, 64)
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from kektordb.embed.batching import BatchingEmbedder
 from kektordb.embed.calling import CallableEmbedder
 from kektordb.embed.choosing import as_embedder
@@ -13,11 +16,37 @@ from kektordb.embed.contract import Embedder
 from kektordb.embed.hashing import HashingEmbedder
 from kektordb.embed.retrying import Retrying
 
+if TYPE_CHECKING:
+    from kektordb.embed.local import FastEmbedEmbedder, Model2VecEmbedder, SentenceTransformersEmbedder
+    from kektordb.embed.services import OllamaEmbedder, OpenAIEmbedder
+
 __all__ = [
     "BatchingEmbedder",
     "CallableEmbedder",
     "Embedder",
+    "FastEmbedEmbedder",
     "HashingEmbedder",
+    "Model2VecEmbedder",
+    "OllamaEmbedder",
+    "OpenAIEmbedder",
     "Retrying",
+    "SentenceTransformersEmbedder",
     "as_embedder",
 ]
+
+# HTTP and the libraries of models are loaded when they are asked for.
+_LAZY = {
+    "FastEmbedEmbedder": "kektordb.embed.local",
+    "Model2VecEmbedder": "kektordb.embed.local",
+    "OllamaEmbedder": "kektordb.embed.services",
+    "OpenAIEmbedder": "kektordb.embed.services",
+    "SentenceTransformersEmbedder": "kektordb.embed.local",
+}
+
+
+def __getattr__(name: str) -> Any:
+    module = _LAZY.get(name)
+    if module is None:
+        raise AttributeError(f"module 'kektordb.embed' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(module), name)
+    return value

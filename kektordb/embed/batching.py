@@ -87,6 +87,10 @@ class BatchingEmbedder(ABC):
         row: Rows = self._part([self._prefixes[1] + text], True, threading.Event())[0]
         return row
 
+    def close(self) -> None:
+        """Let go of what is open: connections, where there are any. It can be used again after that."""
+        return
+
     @abstractmethod
     def _documents(self, texts: list[str]) -> Any:
         """Return a vector for each text of one batch. What it raises besides EmbedderError counts as temporary."""

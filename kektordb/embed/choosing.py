@@ -17,6 +17,11 @@ __all__ = ["KINDS", "as_embedder"]
 
 # Kinds of embedders by name, each with the module and class that knows it; loaded when asked for.
 KINDS = {
+    "ollama": ("kektordb.embed.services", "OllamaEmbedder"),
+    "openai": ("kektordb.embed.services", "OpenAIEmbedder"),
+    "sentence-transformers": ("kektordb.embed.local", "SentenceTransformersEmbedder"),
+    "fastembed": ("kektordb.embed.local", "FastEmbedEmbedder"),
+    "model2vec": ("kektordb.embed.local", "Model2VecEmbedder"),
     "hashing": ("kektordb.embed.hashing", "HashingEmbedder"),
 }
 
