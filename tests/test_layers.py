@@ -84,6 +84,7 @@ DOORS = {
     "tqdm": r"progress\.py",
     "pyarrow": r"dumping\.py",
     "xxhash": r"(storage|embed)/\w+\.py",
+    "sqlite3": r"embed/file_cache\.py",
     "sentence_transformers": r"embed/local\.py",
     "fastembed": r"embed/local\.py",
     "model2vec": r"embed/local\.py",

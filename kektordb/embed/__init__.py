@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from kektordb.embed.batching import BatchingEmbedder
+from kektordb.embed.caching import CachedEmbedder
 from kektordb.embed.calling import CallableEmbedder
 from kektordb.embed.choosing import as_embedder
 from kektordb.embed.contract import Embedder
@@ -17,14 +18,17 @@ from kektordb.embed.hashing import HashingEmbedder
 from kektordb.embed.retrying import Retrying
 
 if TYPE_CHECKING:
+    from kektordb.embed.file_cache import FileCache
     from kektordb.embed.local import FastEmbedEmbedder, Model2VecEmbedder, SentenceTransformersEmbedder
     from kektordb.embed.services import OllamaEmbedder, OpenAIEmbedder
 
 __all__ = [
     "BatchingEmbedder",
+    "CachedEmbedder",
     "CallableEmbedder",
     "Embedder",
     "FastEmbedEmbedder",
+    "FileCache",
     "HashingEmbedder",
     "Model2VecEmbedder",
     "OllamaEmbedder",
@@ -37,6 +41,7 @@ __all__ = [
 # HTTP and the libraries of models are loaded when they are asked for.
 _LAZY = {
     "FastEmbedEmbedder": "kektordb.embed.local",
+    "FileCache": "kektordb.embed.file_cache",
     "Model2VecEmbedder": "kektordb.embed.local",
     "OllamaEmbedder": "kektordb.embed.services",
     "OpenAIEmbedder": "kektordb.embed.services",

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from importlib import import_module
+from os import PathLike
 from typing import Any
 
 import numpy.typing as npt
 
 from kektordb.embed.batching import BatchingEmbedder
+from kektordb.embed.caching import CachedEmbedder
 from kektordb.embed.calling import CallableEmbedder
 from kektordb.embed.contract import Embedder
 from kektordb.errors import ConfigError
@@ -26,7 +28,12 @@ KINDS = {
 }
 
 
-def as_embedder(given: Embedder | Callable[[list[str]], npt.ArrayLike] | str, **options: Any) -> Embedder:
+Given = Embedder | Callable[[list[str]], npt.ArrayLike] | str
+
+
+def as_embedder(
+    given: Given, *, cache: MutableMapping[str, bytes] | str | PathLike[str] | None = None, **options: Any
+) -> Embedder:
     """Return an embedder of what was given.
 
     Parameters
@@ -36,6 +43,9 @@ def as_embedder(given: Embedder | Callable[[list[str]], npt.ArrayLike] | str, **
         ``"sentence-transformers:all-MiniLM-L6-v2"``, ``"fastembed:BAAI/bge-small-en-v1.5"``,
         ``"model2vec:minishlab/potion-base-8M"``, ``"hashing:256"``. A callable takes a list of texts and gives a
         matrix. Any object with `embed_documents` and `embed_query` will do; its answers are checked.
+    cache : mapping of str to bytes, str or path, optional
+        Where vectors are kept, so that no text is embedded twice: ``db.kv``, or the path of a file; see
+        `CachedEmbedder`.
     options
         Those of the class of the kind, or of `CallableEmbedder`: ``name``, ``batch_size``, ``url`` ...
 
@@ -48,9 +58,14 @@ def as_embedder(given: Embedder | Callable[[list[str]], npt.ArrayLike] | str, **
     ------
     ConfigError
     """
+    embedder = _chosen(given, options)
+    return embedder if cache is None else CachedEmbedder(embedder, cache)
+
+
+def _chosen(given: Given, options: dict[str, Any]) -> Embedder:
     if isinstance(given, str):
         return _by_name(given, options)
-    if isinstance(given, BatchingEmbedder):
+    if isinstance(given, BatchingEmbedder | CachedEmbedder):
         if options:
             raise ConfigError(f"expected no options beside an embedder, got {', '.join(sorted(options))}")
         return given

@@ -24,18 +24,17 @@ _SECRETS = re.compile(r"(?i)(bearer\s+|\bsk-|(?:key|token|secret|password)[\"']?
 
 @runtime_checkable
 class Embedder(Protocol):
-    """What makes vectors of texts; usable from any number of threads.
+    """What makes vectors of texts; usable from any number of threads. `name` and `dim` may be attributes."""
 
-    Attributes
-    ----------
-    name : str
-        Says which model it is, such as ``"ollama:nomic-embed-text"``: kept with an index, and compared.
-    dim : int or None
-        Components of a vector; None until the first answer.
-    """
+    @property
+    def name(self) -> str:
+        """Which model it is, such as ``"ollama:nomic-embed-text"``: kept with an index, and compared."""
+        ...
 
-    name: str
-    dim: int | None
+    @property
+    def dim(self) -> int | None:
+        """Components of a vector; None until the first answer."""
+        ...
 
     def embed_documents(self, texts: Sequence[str]) -> Rows:
         """Return a vector for each text, (n, dim). Raises EmbedderError."""
