@@ -7,6 +7,7 @@
     ├── VectorError (ValueError)      wrong dimension, NaN or Inf, wrong dtype
     ├── MetadataError (ValueError)    metadata that is not a JSON object
     ├── IdError (ValueError)          an id that is no string of 1 to 1,024 bytes, or twice in one batch
+    ├── DocumentError                 a file that cannot be read as what its name says
     ├── FilterError (ValueError)      .position .line .column, a message with a caret
     ├── IndexNotFound, ItemNotFound (KeyError)
     ├── IndexExists, ItemExists (ValueError)
@@ -41,6 +42,7 @@ __all__ = [
     "CorruptSnapshot",
     "DatabaseClosed",
     "DatabaseLocked",
+    "DocumentError",
     "EmbedderError",
     "FilterError",
     "ForkedHandle",
@@ -126,6 +128,10 @@ def pointed(message: str, line: str, position: int) -> str:
 class _NotFound(KektorError, KeyError):
     def __str__(self) -> str:  # KeyError would show the message in quotes
         return str(self.args[0]) if self.args else ""
+
+
+class DocumentError(KektorError):
+    """A file is not what its name says, is too large, or needs a package that is not installed."""
 
 
 class IndexNotFound(_NotFound):

@@ -53,6 +53,7 @@ ROWS = {
             "bounded",
         ),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping"),
+        "documents",
         "embed",
     ],
     "edges": [
@@ -83,7 +84,7 @@ DOORS = {
     "blosc2": r"storage/snapshot\w*\.py",
     "tqdm": r"progress\.py",
     "pyarrow": r"dumping\.py",
-    "xxhash": r"(storage|embed)/\w+\.py",
+    "xxhash": r"(storage|embed|documents)/\w+\.py",
     "sqlite3": r"embed/file_cache\.py",
     "sentence_transformers": r"embed/local\.py",
     "fastembed": r"embed/local\.py",

@@ -34,6 +34,7 @@ ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "VectorError": (errors.KektorError, ValueError),
     "MetadataError": (errors.KektorError, ValueError),
     "IdError": (errors.KektorError, ValueError),
+    "DocumentError": (errors.KektorError,),
     "FilterError": (errors.KektorError, ValueError),
     "IndexNotFound": (errors.KektorError, KeyError),
     "ItemNotFound": (errors.KektorError, KeyError),
