@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import sys
 from pathlib import Path
 
@@ -38,11 +39,17 @@ def test_text_in_cyrillic_and_japanese_encodings_is_guessed_when_there_is_a_pack
         assert parse(text.encode(encoding), "a.txt").text == text
 
 
-def test_every_byte_can_be_read_but_zero() -> None:
-    data = bytes(range(1, 256))
+def test_every_byte_can_be_read_but_zero_and_many_control_characters() -> None:
+    data = bytes(range(1, 256)) + b"text " * 100
 
-    assert len(parse(data, "a.txt").text) == 255
-    for data in (b"\x7fELF\x02\x01\0\0\0", b"a\0b", b"\0", b"\xff\xfe" + bytes(range(0xD8, 0xE0)) * 50):
+    assert len(parse(data, "a.txt").text) == len(data)
+    for data in (
+        random.Random(1).randbytes(9_000).replace(b"\0", b"\1"),
+        b"\x7fELF\x02\x01\0\0\0",
+        b"a\0b",
+        b"\0",
+        b"\xff\xfe" + bytes(range(0xD8, 0xE0)) * 50,
+    ):
         with pytest.raises(DocumentError):
             parse(data, "a.txt")
 

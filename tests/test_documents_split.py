@@ -144,7 +144,7 @@ def test_an_accent_stays_with_its_letter() -> None:
 
 def test_pages_headings_and_rows_come_with_the_chunk() -> None:
     text = "Top\nalpha\n\nSub\nbeta\n\nNext\ngamma"
-    headings = (Heading(0, 1, "Top"), Heading(11, 2, "Sub"), Heading(21, 1, "Next"))
+    headings = (Heading(0, 3, 1, "Top"), Heading(11, 14, 2, "Sub"), Heading(21, 25, 1, "Next"))
     document = Document(text=text, pages=(0, 11), headings=headings)
 
     chunks = split(document, Chunking(size=11, overlap=0))
@@ -170,7 +170,7 @@ def test_the_hash_tells_text_and_what_is_stored_with_it_and_no_more() -> None:
     different = [
         hash_of("texts"),
         hash_of("text", pages=(0,)),
-        hash_of("text", headings=(Heading(0, 1, "text"),)),
+        hash_of("text", headings=(Heading(0, 4, 1, "text"),)),
         hash_of("text", rows=(Row(0, 4, 1, {"a": 1}),)),
         hash_of("text[null,null,{}]"),
     ]

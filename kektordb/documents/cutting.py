@@ -19,7 +19,20 @@ import xxhash
 
 from kektordb.documents.tokens import Ruler
 
-__all__ = ["LINES", "PROSE", "Kind", "Plan", "at_offsets", "cuts", "outside", "separated"]
+__all__ = [
+    "LINE",
+    "LINES",
+    "NEWLINE",
+    "WORD",
+    "Kind",
+    "Plan",
+    "after",
+    "at_offsets",
+    "cuts",
+    "outside",
+    "prose",
+    "separated",
+]
 
 Finder = Callable[[str, int, int], list[int]]
 
@@ -84,7 +97,8 @@ def _whole(text: str, start: int, place: int) -> int:
     return place
 
 
-def _after(pattern: str) -> Finder:
+def after(pattern: str) -> Finder:
+    """Return what finds the ends of the matches of a pattern."""
     search = re.compile(pattern).finditer
 
     def find(text: str, first: int, last: int) -> list[int]:
@@ -115,22 +129,35 @@ def outside(find: Finder, spans: Sequence[tuple[int, int]]) -> Finder:
 
 def separated(separators: Sequence[str]) -> Plan:
     """Return the plan of separators, the best first. An empty one is any place at all."""
-    return Plan(tuple(Kind(_after(re.escape(one)) if one else _anywhere, 0.5) for one in separators))
+    return Plan(tuple(Kind(after(re.escape(one)) if one else _anywhere, 0.5) for one in separators))
 
 
 def _anywhere(text: str, first: int, last: int) -> list[int]:
     return [_whole(text, first - 1, last)]
 
 
-PARAGRAPH = _after(rf"{NEWLINE}[ \t]*{NEWLINE}\s*")
+PARAGRAPH = after(rf"{NEWLINE}[ \t]*{NEWLINE}\s*")
 # Not before a lower-case letter, as after "e.g."; Chinese and Japanese have no space there.
-SENTENCE = _after(
+SENTENCE = after(
     r"[.!?\u2026\u0964\u061f\u06d4][\"')\]\u00bb\u201d\u2019]*\s+(?![a-z])"
     r"|[\u3002\uff01\uff1f][\u300d\u300f\u201d\u2019]*\s*"
 )
-LINE = _after(NEWLINE)
-WORD = _after(r"\s+")
-
-# A paragraph that would fit as a whole is rather left to the next chunk than cut, though this one is small then.
-PROSE = (Kind(PARAGRAPH, 0.5), Kind(PARAGRAPH, 0.25), Kind(SENTENCE, 0.5), Kind(LINE, 0.5), Kind(WORD, 0.75))
+LINE = after(NEWLINE)
+WORD = after(r"\s+")
 LINES = Plan((Kind(LINE, 0.0), Kind(WORD, 0.5)), stable=False)
+
+
+def prose(headings: Sequence[int], fences: Sequence[tuple[int, int]] = ()) -> Plan:
+    """Return the plan of text with headings at some offsets; what is fenced in is rather not cut, and then at lines."""
+    paragraph, sentence = (outside(find, fences) if fences else find for find in (PARAGRAPH, SENTENCE))
+    # A paragraph that would fit as a whole is rather left to the next chunk than cut, though this one is small then.
+    return Plan(
+        (
+            Kind(at_offsets(headings), 0.25),
+            Kind(paragraph, 0.5),
+            Kind(paragraph, 0.25),
+            Kind(sentence, 0.5),
+            Kind(LINE, 0.5),
+            Kind(WORD, 0.75),
+        )
+    )

@@ -22,18 +22,19 @@ MAX_TITLE = 200
 
 
 class Heading(msgspec.Struct, frozen=True):
-    """A heading, or a definition in source code.
+    """A heading, or the beginning of a definition in source code.
 
     Attributes
     ----------
-    start : int
-        Where its line begins, in code points.
+    start, end : int
+        Where its line begins and ends, in code points. A definition begins with the comments and decorators above it.
     level : int
         What is under it has a larger one: 1 to 6 in prose, the columns of indentation in source code.
     title : str
     """
 
     start: int
+    end: int
     level: int
     title: str
 

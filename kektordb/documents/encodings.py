@@ -12,7 +12,7 @@ A file does not say. What we go by, the surest first:
 6. cp1252, which most files are that come here, and Latin-1 where a byte has no meaning in it: never an error. A wrong
    guess costs some accented letters; an error would cost the file.
 
-A file with zero bytes that is not UTF-16 or UTF-32 is no text at all.
+A file with zero bytes that is not UTF-16 or UTF-32 is no text at all, nor is one with many control characters.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ GUESSED = (
     *("cp1250", "cp1251", "cp1252", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "cp1258", "koi8_r", "cp874"),
     *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
 )
+# Not tab, line ends, form feed, backspace, and the escape of coloured logs.
+CONTROL = bytes({*range(32), 127} - {8, 9, 10, 12, 13, 27})
 # What charset-normalizer sees: in 32 kB it has met the letters that tell encodings apart, in some 20 ms.
 SAMPLE_BYTES = 32_768
 
@@ -69,6 +71,9 @@ def decode(data: bytes, declared: str | None = None) -> tuple[str, str]:
         return text, codec
     if b"\0" in data:
         return _with_zeros(data)
+    head = data[:SAMPLE_BYTES]
+    if len(head) - len(head.translate(None, CONTROL)) > len(head) // 20:
+        raise DocumentError("it is no text: it has many control characters")
     for name in ("utf-8", codec):
         if name and (text := _try(data, name)) is not None:
             return text, name

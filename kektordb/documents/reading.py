@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Callable
 
+from kektordb.documents import code, html_text
 from kektordb.documents.document import Document
+from kektordb.documents.docx_text import parse_docx
 from kektordb.documents.encodings import decode
-from kektordb.documents.kinds import kind_of
+from kektordb.documents.kinds import kind_of, language_of
+from kektordb.documents.markdown import parse_markdown
+from kektordb.documents.pdf import parse_pdf
+from kektordb.documents.rows import parse_csv, parse_jsonl
 from kektordb.errors import DocumentError
 
 __all__ = ["LIMIT_BYTES", "load", "parse"]
 
+TEXTUAL: dict[str, Callable[[str, str | None], Document]] = {
+    "csv": parse_csv,
+    "html": html_text.parse_html,
+    "jsonl": parse_jsonl,
+    "markdown": parse_markdown,
+}
 # A book is 1 MB of text, and 50 MB as a PDF with pictures.
 LIMIT_BYTES = 64 << 20
 
@@ -44,8 +56,18 @@ def parse(data: bytes, name: str, *, limit_bytes: int = LIMIT_BYTES) -> Document
     """Return the document that the content of a file is; see `load`. Only the suffix of `name` matters."""
     if len(data) > limit_bytes:
         raise DocumentError(f"it has more than {limit_bytes:,} bytes")
-    text, encoding = decode(data)
-    return Document(text=text, kind=kind_of(name), encoding=encoding)
+    kind = kind_of(name)
+    if kind == "pdf":
+        return parse_pdf(data, limit_bytes)
+    if kind == "docx":
+        return parse_docx(data, limit_bytes)
+    declared = {"html": html_text.declared_encoding, "code": code.declared_encoding}.get(kind)
+    text, encoding = decode(data, declared(data) if declared else None)
+    if kind == "code":
+        return code.parse_code(text, language_of(name), encoding)
+    if kind in TEXTUAL:
+        return TEXTUAL[kind](text, encoding)
+    return Document(text=text, kind=kind, encoding=encoding)
 
 
 def _content(path: str, limit_bytes: int) -> bytes:

@@ -10,8 +10,10 @@ from itertools import pairwise
 import msgspec
 import xxhash
 
-from kektordb.documents.cutting import LINES, PROSE, Kind, Plan, at_offsets, cuts, separated
+from kektordb.documents.code import code_kinds, parse_code
+from kektordb.documents.cutting import LINES, Plan, cuts, prose, separated
 from kektordb.documents.document import Chunk, Chunking, Document, Row, as_chunking, heading_paths
+from kektordb.documents.markdown import parse_markdown, structure
 from kektordb.documents.tokens import Ruler, ruler
 from kektordb.errors import ConfigError
 
@@ -49,11 +51,18 @@ def split(document: Document | str, chunking: Chunking | Callable[[str], list[st
     """
     asked = None if callable(chunking) else as_chunking(chunking)
     if isinstance(document, str):
-        document = Document(text=document)
+        document = _understood(document, asked.strategy if asked else "")
     if callable(chunking):
         return _number(document, _called(document, chunking))
     assert asked is not None
     return _number(document, _pieces(document, asked))
+
+
+def _understood(text: str, strategy: str) -> Document:
+    """Return a text as what a strategy is for."""
+    if strategy == "markdown":
+        return parse_markdown(text)
+    return parse_code(text) if strategy == "code" else Document(text=text)
 
 
 def _number(document: Document, pieces: Iterator[tuple[Piece, Row | None, str | None]]) -> list[Chunk]:
@@ -62,7 +71,7 @@ def _number(document: Document, pieces: Iterator[tuple[Piece, Row | None, str | 
     chunks: list[Chunk] = []
     for (start, new, end), row, made in pieces:
         text = document.text[start:end] if made is None else made
-        above = bisect_right(starts, new)
+        above = _under(document, bisect_right(starts, new), end)
         heading = paths[above - 1] if above else None
         page = document.page_at(new)
         fields = row.fields if row else {}
@@ -70,6 +79,16 @@ def _number(document: Document, pieces: Iterator[tuple[Piece, Row | None, str | 
         number = row.number if row else None
         chunks.append(Chunk(len(chunks), text, start, end, page, heading, content_hash, number, fields))
     return chunks
+
+
+def _under(document: Document, above: int, end: int) -> int:
+    """Go on over headings that follow each other with nothing between."""
+    headings = document.headings
+    while 0 < above < len(headings) and headings[above].start < end:
+        if document.text[headings[above - 1].end : headings[above].start].strip():
+            break
+        above += 1
+    return above
 
 
 def _content_hash(text: str, page: int | None, heading: str | None, fields: dict[str, object]) -> str:
@@ -82,11 +101,12 @@ def _content_hash(text: str, page: int | None, heading: str | None, fields: dict
 def _pieces(document: Document, chunking: Chunking) -> Iterator[tuple[Piece, Row | None, str | None]]:
     plan = _plan(document, chunking)
     measure = ruler(document.text, chunking.unit)
-    for start, end, row in _units(document):
+    by_headings = chunking.strategy == "markdown" and document.kind != "code"
+    for start, end, row in _sections(document) if by_headings else _units(document):
         if plan is None:
             found = _windows(document.text, start, end, measure, chunking)
         else:
-            found = _overlapped(document.text, start, end, plan, measure, chunking)
+            found = _overlapped(document, start, end, plan, measure, chunking)
         for piece in found:
             yield piece, row, None
 
@@ -99,6 +119,18 @@ def _units(document: Document) -> Iterator[tuple[int, int, Row | None]]:
     yield document.body, len(document.text), None
 
 
+def _sections(document: Document) -> Iterator[tuple[int, int, Row | None]]:
+    """Name the parts under one heading each. A heading with nothing under it goes with the next one."""
+    headings = document.headings
+    for start, end, row in _units(document):
+        for number, heading in enumerate(headings):
+            behind = headings[number - 1].end if number else start
+            if start < heading.start < end and document.text[max(start, behind) : heading.start].strip():
+                yield start, heading.start, row
+                start = heading.start
+        yield start, end, row
+
+
 def _plan(document: Document, chunking: Chunking) -> Plan | None:
     """Return where to cut; None for windows."""
     if chunking.strategy == "fixed_size":
@@ -107,8 +139,14 @@ def _plan(document: Document, chunking: Chunking) -> Plan | None:
         return LINES
     if chunking.separators is not None:
         return separated(chunking.separators)
-    headings = at_offsets([heading.start for heading in document.headings])
-    return Plan((Kind(headings, 0.25), *PROSE))
+    if _is_code(document, chunking):
+        return Plan(code_kinds(document))
+    fences = structure(document.text, document.body).fences if document.kind == "markdown" else []
+    return prose([heading.start for heading in document.headings], fences)
+
+
+def _is_code(document: Document, chunking: Chunking) -> bool:
+    return chunking.strategy == "code" or (document.kind == "code" and chunking.strategy in ("recursive", "markdown"))
 
 
 def _windows(text: str, start: int, end: int, measure: Ruler, chunking: Chunking) -> Iterator[Piece]:
@@ -121,9 +159,12 @@ def _windows(text: str, start: int, end: int, measure: Ruler, chunking: Chunking
         new, start = last, max(unit, measure.before(last, chunking.overlap))
 
 
-def _overlapped(text: str, start: int, end: int, plan: Plan, measure: Ruler, chunking: Chunking) -> Iterator[Piece]:
+def _overlapped(
+    document: Document, start: int, end: int, plan: Plan, measure: Ruler, chunking: Chunking
+) -> Iterator[Piece]:
     """Cut, let each piece but the first begin with the end of what is before it, and take white space off."""
-    by_lines = chunking.strategy in ("lines", "code")
+    text = document.text
+    by_lines = chunking.strategy == "lines" or _is_code(document, chunking)
     places = cuts(text, start, end, plan, measure, (chunking.size, chunking.size - chunking.overlap))
     for new, last in pairwise(places):
         first = new
