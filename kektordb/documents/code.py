@@ -7,9 +7,10 @@ could be better. The end of a definition is not looked for; what follows a funct
 from __future__ import annotations
 
 import re
+from itertools import islice
 
 from kektordb.documents.cutting import LINE, NEWLINE, WORD, Kind, after, at_offsets
-from kektordb.documents.document import MAX_TITLE, Document, Heading
+from kektordb.documents.document import MAX_HEADINGS, MAX_TITLE, Document, Heading
 
 __all__ = ["code_kinds", "declared_encoding", "parse_code"]
 
@@ -49,9 +50,9 @@ def declared_encoding(data: bytes) -> str | None:
 
 def parse_code(text: str, language: str | None = None, encoding: str | None = None) -> Document:
     """Return a document whose headings are the definitions, below those that they are indented under."""
-    matches = list(DEFINITION.finditer(text))
+    matches = list(islice(DEFINITION.finditer(text), MAX_HEADINGS))
     if language in WITHOUT_A_WORD:
-        matches += WITHOUT_A_WORD[language].finditer(text)
+        matches += islice(WITHOUT_A_WORD[language].finditer(text), MAX_HEADINGS)
         matches.sort(key=lambda match: match.start())
     headings: list[Heading] = []
     for match in matches:

@@ -19,6 +19,10 @@ MAX_SIZE = 1_000_000
 MAX_SEPARATORS = 100
 # A line of prose taken for a heading shall not be stored a thousand times.
 MAX_TITLE = 200
+# What has more is no prose and no code; the rest of its headings are not seen. Each is 200 bytes of memory.
+MAX_HEADINGS = 100_000
+# Of a deeper nest the innermost ones are named.
+MAX_PATH = 8
 
 
 class Heading(msgspec.Struct, frozen=True):
@@ -221,12 +225,12 @@ def _check_separators(chunking: Chunking) -> None:
 
 
 def heading_paths(headings: Sequence[Heading]) -> list[str]:
-    """Return for each heading itself below those that it belongs to, as ``"A > B"``."""
+    """Return for each heading itself below those that it belongs to, as ``"A > B"``; at most eight."""
     above: list[Heading] = []
     paths = []
     for heading in headings:
         while above and above[-1].level >= heading.level:
             above.pop()
         above.append(heading)
-        paths.append(" > ".join(one.title for one in above))
+        paths.append(" > ".join(one.title for one in above[-MAX_PATH:]))
     return paths

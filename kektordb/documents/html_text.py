@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from html import unescape
 
-from kektordb.documents.document import MAX_TITLE, Document, Heading
+from kektordb.documents.document import MAX_HEADINGS, MAX_TITLE, Document, Heading
 
 __all__ = ["declared_encoding", "parse_html"]
 
@@ -164,7 +164,7 @@ class _Page:
             self._bullet = ""
 
     def end_heading(self) -> None:
-        if self._level and self._heading_part >= 0:
+        if self._level and self._heading_part >= 0 and len(self.headings) < MAX_HEADINGS:
             title = " ".join("".join(self.parts[self._heading_part :]).split())[:MAX_TITLE]
             self.headings.append(Heading(self._heading_start, self._length, self._level, title))
         self._level, self._heading_part = 0, -1

@@ -6,7 +6,7 @@ import re
 import tomllib
 from typing import Any, NamedTuple
 
-from kektordb.documents.document import MAX_TITLE, Document, Heading
+from kektordb.documents.document import MAX_HEADINGS, MAX_TITLE, Document, Heading
 
 __all__ = ["parse_markdown", "structure"]
 
@@ -48,6 +48,8 @@ def structure(text: str, start: int = 0) -> Structure:
     paragraph: tuple[int, str] | None = None
     for match in LINE.finditer(text, start):
         line, at, end = match[1], match.start(), match.end()
+        if len(headings) + len(fences) == MAX_HEADINGS:
+            break
         if fence:
             if _closes(line, fence):
                 fences.append((fence_start, end))

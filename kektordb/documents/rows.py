@@ -21,6 +21,7 @@ __all__ = ["parse_csv", "parse_jsonl"]
 # A million rows are 1 GB of Python objects.
 MAX_ROWS = 1_000_000
 MAX_COLUMNS = 1_000
+MAX_FIELDS = 100
 # A longer text is in the chunks, and not in the fields of each of them again.
 MAX_VALUE = 1_000
 INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,15})")
@@ -56,7 +57,7 @@ def _csv_rows(
         filled = [(name, kind, cell.strip()) for name, kind, cell in zip(names, types, cells, strict=False)]
         filled = [one for one in filled if one[2]]
         text = "\n".join(f"{name}: {value}" for name, _, value in filled)
-        yield text, {name: kind(value) for name, kind, value in filled if len(value) <= MAX_VALUE}
+        yield text, {name: kind(value) for name, kind, value in filled[:MAX_FIELDS] if len(value) <= MAX_VALUE}
 
 
 def _cells(text: str) -> list[tuple[int, list[str]]]:
@@ -150,7 +151,7 @@ def _shown(value: object) -> str:
 def _json_fields(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         return {}
-    names = list(value)[:MAX_COLUMNS]
+    names = list(value)[:MAX_FIELDS]
     return {name: value[name] for name in names if name and len(name) <= MAX_TITLE and _is_field(value[name])}
 
 

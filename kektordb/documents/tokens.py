@@ -57,8 +57,8 @@ class _Tokens:
 
     def __init__(self, text: str) -> None:
         self._n = len(text)
-        self._starts = array("q")
-        self._ends = array("q")
+        self._starts = array("i")
+        self._ends = array("i")
         for match in TOKEN.finditer(text):
             self._starts.append(match.start())
             self._ends.append(match.end())
