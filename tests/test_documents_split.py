@@ -135,6 +135,21 @@ def test_an_edit_changes_few_chunks(strategy: str, unit: str) -> None:
     assert sum(changed) / len(changed) <= 6
 
 
+def test_an_edit_changes_few_chunks_even_of_words_that_are_all_alike() -> None:
+    """Cuts that only fill chunks up would move for ever: nothing in such a text brings them back."""
+    rng = random.Random(2)
+    text = " ".join("".join(rng.choices("abcdefgh", k=4)) for _ in range(12_000))
+    before = [chunk.content_hash for chunk in split(text, Chunking(size=200, overlap=20))]
+
+    changed = []
+    for at in range(0, 20_000, 1_000):
+        after = {chunk.content_hash for chunk in split(text[:at] + "yyy " + text[at:], Chunking(size=200, overlap=20))}
+        changed.append(sum(one not in after for one in before))
+
+    assert len(before) > 300
+    assert max(changed) <= 20
+
+
 def test_an_accent_stays_with_its_letter() -> None:
     text = "e\u0301" * 100
 
