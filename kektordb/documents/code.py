@@ -74,7 +74,7 @@ def code_kinds(document: Document) -> tuple[Kind, ...]:
         Kind(MARGIN, 0.25),
         Kind(EMPTY_LINE, 0.5),
         Kind(LINE, 0.5),
-        Kind(WORD, 0.75),
+        Kind(WORD, 0.5),
     )
 
 
