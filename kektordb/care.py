@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from kektordb.collection import Collection
-from kektordb.errors import IndexNotFound
+from kektordb.embedding import check_name_of
+from kektordb.errors import ConfigError, IndexNotFound
 from kektordb.operations import Configure, Operation
 from kektordb.quality import calibrate, finite_rows
 from kektordb.reading import IndexReader
@@ -18,6 +19,7 @@ from kektordb.validation import check_ef_construction, check_precision
 
 if TYPE_CHECKING:
     from kektordb.commit import Pending
+    from kektordb.embed import Embedder
 
 __all__ = ["IndexCare"]
 
@@ -61,6 +63,34 @@ class IndexCare(IndexReader):
         def build(pending: Pending) -> Operation | None:
             number = self._number(pending, collection)
             return Configure(number, checked) if checked else None
+
+        self._database._commit(build)
+
+    def _attached(self) -> Embedder | None:
+        self._collection()
+        return self._database._embedders.get(self._database._live().numbers.get(self._name, 0))
+
+    def _attach(self, embedder: Embedder, rename: bool) -> None:
+        stored = self._collection().config.embedder
+        if not rename:
+            check_name_of(self._name, stored, embedder)
+        # What is read-only can still be searched by text.
+        if stored != embedder.name and not (self._database.read_only and not stored):
+            self._name_embedder(embedder.name, rename)
+        self._collection()
+        self._database._embedders[self._database._live().numbers[self._name]] = embedder
+
+    def _name_embedder(self, name: str, rename: bool = False) -> None:
+        """Store the name of what makes the vectors of this index. Raises ConfigError when it has another one."""
+        collection = self._collection()
+
+        def build(pending: Pending) -> Operation | None:
+            pending.settle()
+            number = self._number(pending, collection)
+            stored = collection.config.embedder
+            if stored and stored != name and not rename:
+                raise ConfigError(f"index {self._name!r} has vectors of the embedder {stored!r}, got {name!r}")
+            return None if stored == name else Configure(number, {}, name)
 
         self._database._commit(build)
 

@@ -6,10 +6,13 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from kektordb.collection import Step
 from kektordb.commit import Build, Commits, Exclusive, Pending
+from kektordb.embedding import check_dim
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
 from kektordb.following import Source
 from kektordb.index import Index
@@ -29,6 +32,10 @@ from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, Store
 from kektordb.tasks import Tasks
 from kektordb.validation import check_name, check_path, check_threads, index_config, with_texts
+
+if TYPE_CHECKING:
+    from kektordb.embed import Embedder
+    from kektordb.embed.choosing import Given
 
 __all__ = ["Database", "open"]
 
@@ -58,6 +65,8 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         self._commits = Commits(state, store, share_syncs)
         self._save_lock = Exclusive("expected this call outside of the progress function of a save")
         self._gone: KektorError | None = None
+        # By number, not by name: an index that is made anew under a name is another one.
+        self._embedders: dict[int, Embedder] = {}
         self._upkeep = Upkeep(self, saving)
         self._kv_view = KeyValueView(self)
         open_databases.add(self)
@@ -228,6 +237,7 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         b: float = 0.75,
         field_weights: Mapping[str, float] | None = None,
         maintenance: Mapping[str, Any] | None = None,
+        embedder: Given | None = None,
     ) -> Index:
         """Make an index.
 
@@ -265,16 +275,27 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
             Factors of the scores of fields; 1 for those not named.
         maintenance : dict, optional
             When it is vacuumed and refined by itself; see `Index.configure`.
+        embedder : Embedder, callable or str, optional
+            What makes vectors of texts; see `Index.attach_embedder`. Its dimension is that of the index, if it says.
 
         Raises
         ------
         IndexExists, ConfigError, StorageError
         """
         check_name(name)
+        made = None
+        if embedder is not None:
+            from kektordb.embed import as_embedder
+
+            made = as_embedder(embedder)
+            check_dim(name, dim, made)
+            dim = made.dim if dim is None else dim
         config = index_config(metric, dim, m, ef_construction, seed, precision, traversal)
         config = with_texts(config, text_language, text_fields, stop_words, k1, b, field_weights)
         if maintenance is not None:
             config = config.configured(check_settings(maintenance))
+        if made is not None:
+            config = msgspec.structs.replace(config, embedder=made.name)
 
         def build(pending: Pending) -> Operation:
             pending.settle()
@@ -283,7 +304,10 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
             return CreateIndex(pending.state.next_number, name, config)
 
         self._commit(build)
-        return Index(self, name)
+        index = Index(self, name)
+        if made is not None:
+            index.attach_embedder(made)
+        return index
 
     def drop_index(self, name: str) -> None:
         """Remove an index with all its items. Raises IndexNotFound."""

@@ -65,7 +65,9 @@ class IndexConfig(msgspec.Struct, frozen=True):
     field_weights : dict of str to float or None
         Of the fields' scores, 1 where none is given.
     maintenance : MaintenanceConfig
-        As it is now: the one thing here that may change.
+        As it is now: one of two things here that may change.
+    embedder : str
+        The name of what made its vectors of texts; empty while none is known. It may change, too.
     """
 
     metric: str = "cosine"
@@ -82,13 +84,16 @@ class IndexConfig(msgspec.Struct, frozen=True):
     b: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.75
     field_weights: dict[str, float] | None = None
     maintenance: MaintenanceConfig = MaintenanceConfig()
+    embedder: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the options by name, as they are stored.
 
-        Without a language nothing is said of texts, nor of a maintenance that is the default.
+        Without a language nothing is said of texts, nor of a maintenance that is the default, nor of no embedder.
         """
         options = msgspec.structs.asdict(self)
+        if not self.embedder:
+            del options["embedder"]
         if self.maintenance == MaintenanceConfig():
             del options["maintenance"]
         else:
@@ -103,9 +108,10 @@ class IndexConfig(msgspec.Struct, frozen=True):
         """
         return msgspec.convert(options, cls)
 
-    def configured(self, settings: dict[str, Setting]) -> IndexConfig:
-        """Return it with some settings of the maintenance changed."""
-        return msgspec.structs.replace(self, maintenance=self.maintenance.merged(settings))
+    def configured(self, settings: dict[str, Setting], embedder: str | None = None) -> IndexConfig:
+        """Return it with some settings of the maintenance changed, and the name of the embedder unless it is None."""
+        name = self.embedder if embedder is None else embedder
+        return msgspec.structs.replace(self, maintenance=self.maintenance.merged(settings), embedder=name)
 
 
 _OF_TEXTS = frozenset({"text_language", "text_fields", "stop_words", "k1", "b", "field_weights"})
@@ -189,10 +195,11 @@ class Convert(msgspec.Struct, frozen=True):
 
 
 class Configure(msgspec.Struct, frozen=True):
-    """Some settings of an index's maintenance change; the others stay."""
+    """Some settings of an index's maintenance change, or the name of its embedder; the others stay."""
 
     number: int
     settings: dict[str, Setting]
+    embedder: str | None = None
 
 
 class PutKey(msgspec.Struct, frozen=True):
@@ -270,7 +277,8 @@ def encode(operation: Operation) -> tuple[int, list[Buffer]]:
         case Convert():
             return _CONVERT, [_pack(msgspec.structs.astuple(operation))]
         case Configure():
-            return _CONFIGURE, [_pack((operation.number, operation.settings))]
+            named = {} if operation.embedder is None else {"embedder": operation.embedder}
+            return _CONFIGURE, [_pack((operation.number, operation.settings | named))]
         case Group():
             members = [encode(member) for member in operation.operations]
             return _GROUP, [_pack([(kind, b"".join(parts)) for kind, parts in members])]
@@ -330,7 +338,10 @@ def _decode(kind: int, payload: Buffer) -> Operation:
         return Convert(*_unpack_conversion(payload))
     if kind == _CONFIGURE:
         number, settings = _unpack_settings(payload)
-        return Configure(number, MaintenanceConfig.known(settings))
+        embedder = settings.get("embedder")
+        if not isinstance(embedder, str | None):
+            raise ValueError("the name of an embedder that is none")
+        return Configure(number, MaintenanceConfig.known(settings), embedder)
     raise ValueError("a type that this version does not know")
 
 

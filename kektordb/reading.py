@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from kektordb.collection import Collection
+from kektordb.embedding import IndexOfTexts
 from kektordb.errors import IdError, ItemNotFound, VectorError
 from kektordb.operations import IndexConfig
 from kektordb.quality import RecallCheck, estimate, finite_rows, survey, width
@@ -39,7 +40,7 @@ DEFAULT_EF_SEARCH = 100
 _METADATA_ONLY = frozenset({"metadata"})
 
 
-class IndexReader:
+class IndexReader(IndexOfTexts):
     """The half of `Index` that changes nothing."""
 
     def __init__(self, database: Database, name: str) -> None:
@@ -83,6 +84,7 @@ class IndexReader:
         include: Sequence[str] = ("metadata",),
         *,
         text: str | None = None,
+        query_text: str | None = None,
         alpha: float = 0.5,
         fusion: str = "minmax",
         snippet: bool = False,
@@ -108,6 +110,9 @@ class IndexReader:
             What a hit holds besides id, score and distance: ``"metadata"``, ``"vector"``.
         text : str, optional
             Words to look for in the texts of all fields, in an index with a `text_language`; see docs/text.md.
+        query_text : str, optional
+            Instead of both: embedded by the embedder that is attached, and looked for as `text`, too, in an index with
+            a `text_language`.
         alpha : float
             Weight of the vector beside words: 1.0 is a search by the vector alone, 0.0 one by the words alone.
         fusion : str
@@ -128,9 +133,11 @@ class IndexReader:
 
         Raises
         ------
-        VectorError, FilterError, ConfigError
+        VectorError, FilterError, ConfigError, EmbedderError
         """
         collection = self._collection()
+        if query_text is not None:
+            vector, text = self._asked(query_text, vector, text, collection.texts is not None)
         query = None if vector is None else as_query(vector, collection.dim)
         k = check_positive(k, "k")
         if recall is not None:

@@ -148,7 +148,7 @@ class State:
                 convert(self._collection(operation.number), operation)
             case Configure():
                 collection = self._collection(operation.number)
-                collection.config = collection.config.configured(operation.settings)
+                collection.config = collection.config.configured(operation.settings, operation.embedder)
             case PutKey():
                 self.kv.set(operation.key, operation.value)
             case DeleteKey():

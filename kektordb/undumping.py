@@ -123,10 +123,16 @@ def _load_index(database: Database, folder: str, entry: _Entry, items: str, step
     path = os.path.join(folder, "config.json")
     head = _decode(_read(path), _IndexHead, path)
     options = {**head.config, "dim": head.config.get("dim") or None}
+    embedder = options.pop("embedder", "")
     try:
         index = database.create_index(entry.name, **options)
     except TypeError as error:
         raise ConfigError(f"{path}: {error}") from error
+    if embedder:
+        from kektordb.embed.contract import check_embedder_name
+
+        # A name, of which no embedder is made here.
+        index._name_embedder(check_embedder_name(embedder))
     read = _parquet if items == "parquet" else _arrays
     done = 0
     for ids, vectors, metadata in read(folder):

@@ -50,7 +50,7 @@ ROWS = {
             "promoting",
             "leaders",
             "http_source",
-            "bounded",
+            *("bounded", "embedding"),
         ),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping"),
         "documents",

@@ -53,6 +53,8 @@ SINGLES: list[Operation] = [
     CreateIndex(2, "kept", IndexConfig(maintenance=MaintenanceConfig(5, 0.5, True, 6, 7, 8))),
     Configure(3, {"vacuum_interval": 2**62, "delete_threshold": 0.25, "refine_enabled": True}),
     Configure(3, {}),
+    Configure(3, {}, "ollama:nomic-embed-text"),
+    Configure(3, {"delete_threshold": 0.5}, ""),
 ]
 OPERATIONS: list[Operation] = [*SINGLES, Group(tuple(SINGLES)), Group(())]
 
@@ -89,11 +91,15 @@ def is_typed(operation: Operation) -> bool:
             return type(number) is int and all(type(id) is str for id in ids)
         case PutMetadata(number, id, metadata):
             return type(number) is int and type(id) is str and type(metadata) is bytes
-        case Configure(number, settings):
+        case Configure(number, settings, embedder):
             kinds = {"delete_threshold": float, "refine_enabled": bool}
-            return type(number) is int and all(
-                type(value) is kinds.get(key, int) and key in MaintenanceConfig.__struct_fields__
-                for key, value in settings.items()
+            return (
+                type(number) is int
+                and (embedder is None or type(embedder) is str)
+                and all(
+                    type(value) is kinds.get(key, int) and key in MaintenanceConfig.__struct_fields__
+                    for key, value in settings.items()
+                )
             )
         case PutKey(key, value):
             return type(key) is str and type(value) is bytes

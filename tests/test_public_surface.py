@@ -14,6 +14,7 @@ from kektordb.care import IndexCare
 from kektordb.checking import CheckReport, IndexReport
 from kektordb.database import Database
 from kektordb.dumping import DumpReport
+from kektordb.embedding import IndexOfTexts
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValueView
 from kektordb.maintenance import Maintenance
@@ -88,6 +89,7 @@ METHODS = {
         *("get_many", "ids"),
         *("calibrate", "check_recall", "compress", "configure", "maintenance", "name", "refine", "search"),
         *("search_batch", "stats", "update_metadata", "upsert", "upsert_batch", "vacuum"),
+        *("add_texts", "attach_embedder", "embedder"),
     },
     kektordb.Results: {"count", "distances", "ids", "index", "scores", "text_scores"},
     kektordb.Hit: {"distance", "explanation", "id", "metadata", "score", "snippet", "text_score", "vector"},
@@ -110,7 +112,7 @@ GIVEN = [
 def members(owner: type) -> Iterator[tuple[str, Any]]:
     """List the public members that a class defines itself, or that its other halves do."""
     halves = {
-        kektordb.Index: (IndexReader, IndexCare),
+        kektordb.Index: (IndexOfTexts, IndexReader, IndexCare),
         kektordb.Database: (DatabaseCare, Refreshable, Measured),
     }.get(owner, ())
     own = {name: value for part in (*halves, owner) for name, value in vars(part).items()}

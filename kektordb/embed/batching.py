@@ -103,13 +103,25 @@ class BatchingEmbedder(ABC):
 
     def _in_threads(self, parts: list[list[str]]) -> list[Rows]:
         given_up = threading.Event()
+        failures: list[BaseException] = []
+
+        def work(part: list[str]) -> Rows | None:
+            if given_up.is_set():
+                return None
+            try:
+                return self._part(part, False, given_up)
+            except BaseException as error:
+                failures.append(error)
+                given_up.set()
+                raise
+
         pool = ThreadPoolExecutor(min(self.concurrency, len(parts)), "kektordb-embed")
         try:
-            futures = [pool.submit(self._part, part, False, given_up) for part in parts]
-            done, _ = wait(futures, return_when=FIRST_EXCEPTION)
-            for future in done:
-                future.result()
-            return [future.result() for future in futures]
+            futures = [pool.submit(work, part) for part in parts]
+            wait(futures, return_when=FIRST_EXCEPTION)
+            if failures:
+                raise failures[0]
+            return [rows for future in futures if (rows := future.result()) is not None]
         finally:
             given_up.set()
             pool.shutdown(wait=False, cancel_futures=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from kektordb.embed.batching import BatchingEmbedder
 from kektordb.embed.caching import CachedEmbedder
 from kektordb.embed.calling import CallableEmbedder
-from kektordb.embed.contract import Embedder
+from kektordb.embed.contract import Embedder, check_embedder_name
 from kektordb.errors import ConfigError
 
 __all__ = ["KINDS", "as_embedder"]
@@ -59,6 +59,7 @@ def as_embedder(
     ConfigError
     """
     embedder = _chosen(given, options)
+    check_embedder_name(embedder.name)
     return embedder if cache is None else CachedEmbedder(embedder, cache)
 
 
