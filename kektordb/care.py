@@ -10,7 +10,7 @@ import numpy.typing as npt
 from kektordb.collection import Collection
 from kektordb.embedding import check_name_of
 from kektordb.errors import ConfigError, IndexNotFound
-from kektordb.operations import Configure, Operation
+from kektordb.operations import Configure, IndexConfig, Operation
 from kektordb.quality import calibrate, finite_rows
 from kektordb.reading import IndexReader
 from kektordb.settings import check_settings
@@ -65,6 +65,10 @@ class IndexCare(IndexReader):
             return Configure(number, checked) if checked else None
 
         self._database._commit(build)
+
+    def _described(self) -> tuple[IndexConfig, int | None]:
+        collection = self._collection()
+        return collection.config, collection.dim or None
 
     def _attached(self) -> Embedder | None:
         self._collection()

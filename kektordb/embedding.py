@@ -29,12 +29,12 @@ class IndexOfTexts(ABC):
 
         @property
         def name(self) -> str: ...
-        @property
-        def dim(self) -> int | None: ...
-        @property
-        def config(self) -> IndexConfig: ...
         def add_batch(self, ids: Sequence[str], vectors: npt.ArrayLike, metadata: Any = None) -> None: ...
         def upsert_batch(self, ids: Sequence[str], vectors: npt.ArrayLike, metadata: Any = None) -> None: ...
+
+    @abstractmethod
+    def _described(self) -> tuple[IndexConfig, int | None]:
+        """Return its configuration and dimension."""
 
     @abstractmethod
     def _attached(self) -> Embedder | None:
@@ -51,6 +51,7 @@ class IndexOfTexts(ABC):
 
     def attach_embedder(
         self,
+        /,
         embedder: Embedder | Callable[[list[str]], npt.ArrayLike] | str | None = None,
         *,
         rename: bool = False,
@@ -82,12 +83,13 @@ class IndexOfTexts(ABC):
         """
         from kektordb.embed import as_embedder
 
+        config, dim = self._described()
         if embedder is None:
-            embedder = self.config.embedder
+            embedder = config.embedder
             if not embedder:
                 raise ConfigError(f"expected an embedder: index {self.name!r} has none that is known")
         made = as_embedder(embedder, cache=cache, **options)
-        check_dim(self.name, self.dim, made)
+        check_dim(self.name, dim, made)
         self._attach(made, rename)
         return made
 
@@ -130,7 +132,7 @@ class IndexOfTexts(ABC):
         """
         from kektordb.embed.contract import as_texts
 
-        embedder = self._ready()
+        embedder, _, dim = self._ready()
         given = as_texts(texts)
         named = [os.urandom(16).hex() for _ in given] if ids is None else check_ids(ids)
         if len(named) != len(given):
@@ -138,32 +140,34 @@ class IndexOfTexts(ABC):
         with_text = _with_texts(metadata, given, text_key)
         # What is wrong with them shall show before the texts are embedded, which takes time, or money.
         encode_many(with_text, named)
-        rows = self._checked(embedder, embedder.embed_documents(given))
+        rows = self._checked(embedder, embedder.embed_documents(given), dim)
         put = self.upsert_batch if replace else self.add_batch
         if given:
             put(named, rows, with_text)
         return named
 
-    def _asked(
-        self, query_text: str, vector: npt.ArrayLike | None, text: str | None, has_language: bool
+    def _question(
+        self, query_text: str, vector: npt.ArrayLike | None, text: str | None
     ) -> tuple[npt.NDArray[np.float32], str | None]:
         """Return the vector and the words that a text is searched for by."""
         if vector is not None or text is not None:
             raise VectorError("expected query_text alone, got a vector or a text beside it")
-        embedder = self._ready()
-        row = self._checked(embedder, embedder.embed_query(check_text(query_text))[None, :])[0]
-        return row, query_text if has_language else None
+        embedder, config, dim = self._ready()
+        row = self._checked(embedder, embedder.embed_query(check_text(query_text))[None, :], dim)[0]
+        return row, query_text if config.text_language else None
 
-    def _ready(self) -> Embedder:
-        embedder, stored = self._attached(), self.config.embedder
+    def _ready(self) -> tuple[Embedder, IndexConfig, int | None]:
+        """Return the embedder, if there is the right one, with configuration and dimension. Raises ConfigError."""
+        config, dim = self._described()
+        embedder, stored = self._attached(), config.embedder
         if embedder is None:
             hint = f"; its vectors are of {stored!r}" if stored else ""
             raise ConfigError(f"expected an embedder to be attached to index {self.name!r} (attach_embedder){hint}")
         check_name_of(self.name, stored, embedder)
-        return embedder
+        return embedder, config, dim
 
-    def _checked(self, embedder: Embedder, rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        dim = self.dim
+    def _checked(self, embedder: Embedder, rows: npt.NDArray[np.float32], dim: int | None) -> npt.NDArray[np.float32]:
+        """Return what an embedder made, if it is of the dimension of the index. Raises EmbedderError."""
         if dim is not None and len(rows) and rows.shape[1] != dim:
             unlearn = getattr(embedder, "unlearn", None)
             if unlearn is not None:

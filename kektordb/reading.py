@@ -137,7 +137,7 @@ class IndexReader(IndexOfTexts):
         """
         collection = self._collection()
         if query_text is not None:
-            vector, text = self._asked(query_text, vector, text, collection.texts is not None)
+            vector, text = self._question(query_text, vector, text)
         query = None if vector is None else as_query(vector, collection.dim)
         k = check_positive(k, "k")
         if recall is not None:

@@ -25,7 +25,7 @@ from kektordb.precision import conversion_before, is_normalised, squared_lengths
 from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.storage import write_directory
 from kektordb.storage.directory import naming_errors
-from kektordb.validation import as_rows, check_ids, check_path
+from kektordb.validation import as_rows, check_embedder_name, check_ids, check_path
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -129,8 +129,6 @@ def _load_index(database: Database, folder: str, entry: _Entry, items: str, step
     except TypeError as error:
         raise ConfigError(f"{path}: {error}") from error
     if embedder:
-        from kektordb.embed.contract import check_embedder_name
-
         # A name, of which no embedder is made here.
         index._name_embedder(check_embedder_name(embedder))
     read = _parquet if items == "parquet" else _arrays

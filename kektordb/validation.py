@@ -23,6 +23,7 @@ __all__ = [
     "as_row",
     "as_rows",
     "check_ef_construction",
+    "check_embedder_name",
     "check_fusion",
     "check_id",
     "check_ids",
@@ -40,6 +41,7 @@ __all__ = [
     "with_texts",
 ]
 
+MAX_EMBEDDER_NAME = 512
 MAX_ID_BYTES = 1024
 MAX_NAME_BYTES = 255
 MAX_M = 512
@@ -170,6 +172,15 @@ def check_text(text: object) -> str:
     if not isinstance(text, str):
         raise ConfigError(f"expected text to be a string, got {type(text).__name__} {text!r:.80}")
     return text
+
+
+def check_embedder_name(name: object) -> str:
+    """Return the name of an embedder if it is a line of 1 to 512 characters. Raises ConfigError."""
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_EMBEDDER_NAME or not name.isprintable():
+        raise ConfigError(
+            f"expected the name of an embedder as a line of 1 to {MAX_EMBEDDER_NAME} characters, got {name!r:.80}"
+        )
+    return name
 
 
 def check_fusion(alpha: object, fusion: object) -> tuple[float, str]:

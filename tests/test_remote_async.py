@@ -63,5 +63,5 @@ def test_what_the_embedded_index_has_the_remote_ones_have() -> None:
     left_out = {"calibrate", "check_recall"}
     public = {name for name in dir(kektordb.Index) if not name.startswith("_")}
     assert public - {name for name in dir(RemoteIndex) if not name.startswith("_")} == left_out
-    properties = {"config", "database", "dim", "maintenance"}
+    properties = {"config", "database", "dim", "embedder", "maintenance"}
     assert public - {name for name in dir(AsyncIndex) if not name.startswith("_")} == left_out | properties

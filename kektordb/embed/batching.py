@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from kektordb.embed.contract import Rows, as_texts, check_embedder_name, checked, redacted
+from kektordb.embed.contract import Rows, as_texts, checked, redacted
 from kektordb.embed.retrying import Retrying
 from kektordb.errors import ConfigError, EmbedderError
+from kektordb.validation import check_embedder_name
 
 __all__ = ["BatchingEmbedder"]
 

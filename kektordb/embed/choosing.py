@@ -12,8 +12,9 @@ import numpy.typing as npt
 from kektordb.embed.batching import BatchingEmbedder
 from kektordb.embed.caching import CachedEmbedder
 from kektordb.embed.calling import CallableEmbedder
-from kektordb.embed.contract import Embedder, check_embedder_name
+from kektordb.embed.contract import Embedder
 from kektordb.errors import ConfigError
+from kektordb.validation import check_embedder_name
 
 __all__ = ["KINDS", "as_embedder"]
 

@@ -12,11 +12,10 @@ import numpy.typing as npt
 from kektordb._vectors import MAX_DIM
 from kektordb.errors import ConfigError, EmbedderError
 
-__all__ = ["Embedder", "as_texts", "check_embedder_name", "checked", "redacted"]
+__all__ = ["Embedder", "as_texts", "checked", "redacted"]
 
 Rows = npt.NDArray[np.float32]
 
-MAX_NAME = 512
 MAX_SHOWN = 200
 # What looks like a secret in a text that somebody else wrote.
 _SECRETS = re.compile(r"(?i)(bearer\s+|\bsk-|(?:key|token|secret|password)[\"']?\s*[=:]\s*[\"']?)[^\s\"'&,;]+")
@@ -53,13 +52,6 @@ def as_texts(texts: Sequence[str]) -> list[str]:
         if not isinstance(text, str):
             raise ConfigError(f"expected texts as str, got {type(text).__name__} {text!r:.80}")
     return [str(text) for text in texts]
-
-
-def check_embedder_name(name: object) -> str:
-    """Return the name of an embedder if it is a line of 1 to 512 characters. Raises ConfigError."""
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_NAME or not name.isprintable():
-        raise ConfigError(f"expected the name of an embedder as a line of 1 to {MAX_NAME} characters, got {name!r:.80}")
-    return name
 
 
 def checked(answer: object, n: int, dim: int | None, name: str) -> Rows:

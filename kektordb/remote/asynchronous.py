@@ -78,6 +78,8 @@ class AsyncIndex:
     upsert = _of_index(RemoteIndex.upsert)
     add_batch = _of_index(RemoteIndex.add_batch)
     upsert_batch = _of_index(RemoteIndex.upsert_batch)
+    add_texts = _of_index(RemoteIndex.add_texts)
+    attach_embedder = _of_index(RemoteIndex.attach_embedder)
     delete = _of_index(RemoteIndex.delete)
     update_metadata = _of_index(RemoteIndex.update_metadata)
     search = _of_index(RemoteIndex.search)

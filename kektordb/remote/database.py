@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from kektordb.embedding import check_dim
 from kektordb.remote.index import RemoteIndex
 from kektordb.remote.keys import RemoteKeys
 from kektordb.remote.tasks import RemoteTask, RemoteTasks
 from kektordb.remote.transport import Transport, path_of
 from kektordb.settings import check_settings
 from kektordb.validation import check_name, index_config, with_texts
+
+if TYPE_CHECKING:
+    from kektordb.embed import Embedder
+    from kektordb.embed.choosing import Given
 
 __all__ = ["RemoteDatabase", "connect"]
 
@@ -56,6 +61,8 @@ class RemoteDatabase:
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
         self._keys = RemoteKeys(transport)
+        # By name: those of one connection, which run in this process.
+        self._embedders: dict[str, Embedder] = {}
 
     def close(self) -> None:
         """Close the connections; calls after this raise DatabaseClosed. The server goes on."""
@@ -87,9 +94,17 @@ class RemoteDatabase:
         b: float = 0.75,
         field_weights: Mapping[str, float] | None = None,
         maintenance: Mapping[str, Any] | None = None,
+        embedder: Given | None = None,
     ) -> RemoteIndex:
-        """Make an index; see `Database.create_index`."""
+        """Make an index; see `Database.create_index`. An embedder runs in this process, the server keeps its name."""
         check_name(name)
+        made = None
+        if embedder is not None:
+            from kektordb.embed import as_embedder
+
+            made = as_embedder(embedder)
+            check_dim(name, dim, made)
+            dim = made.dim if dim is None else dim
         config = index_config(metric, dim, m, ef_construction, seed, precision, traversal)
         config = with_texts(config, text_language, text_fields, stop_words, k1, b, field_weights)
         body: dict[str, Any] = {"index_name": name, "metric": metric, "m": m, "ef_construction": ef_construction}
@@ -104,12 +119,19 @@ class RemoteDatabase:
                 body["field_weights"] = config.field_weights
         if maintenance is not None:
             body["maintenance"] = check_settings(maintenance)
+        if made is not None:
+            body["embedder"] = made.name
         self._transport.post("/vector/actions/create", body)
-        return self._handle(name)
+        self._embedders.pop(name, None)
+        index = self._handle(name)
+        if made is not None:
+            index.attach_embedder(made)
+        return index
 
     def drop_index(self, name: str) -> None:
         """Remove an index with all its items. Raises IndexNotFound."""
         self._transport.request("DELETE", path_of("/vector/indexes", name))
+        self._embedders.pop(name, None)
 
     def index(self, name: str) -> RemoteIndex:
         """Return a handle to an index. Raises IndexNotFound."""

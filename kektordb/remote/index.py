@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._metadata import encode_many
+from kektordb.embedding import IndexOfTexts, check_name_of
 from kektordb.errors import ConfigError, IdError, ItemNotFound, MetadataError, VectorError
 from kektordb.operations import IndexConfig
 from kektordb.progress import Progress, check_progress
@@ -35,6 +36,7 @@ from kektordb.validation import (
 )
 
 if TYPE_CHECKING:
+    from kektordb.embed import Embedder
     from kektordb.remote.database import RemoteDatabase
 
 __all__ = ["RemoteIndex"]
@@ -45,7 +47,7 @@ IDS_AT_ONCE = 10_000
 Metadata = Mapping[str, Any]
 
 
-class RemoteIndex:
+class RemoteIndex(IndexOfTexts):
     """A handle to one index of a server, as `Index` is to one of an embedded database.
 
     Its verbs take, give and raise what those of `Index` do; here is what is different. All calls may be made from any
@@ -70,9 +72,7 @@ class RemoteIndex:
     @property
     def config(self) -> IndexConfig:
         """What the index was created with."""
-        known = {key: value for key, value in self.stats().items() if key in IndexConfig.__struct_fields__}
-        known["maintenance"] = check_settings(known.get("maintenance", {}))
-        return msgspec.convert(known, IndexConfig)
+        return self._described()[0]
 
     @property
     def dim(self) -> int | None:
@@ -174,11 +174,14 @@ class RemoteIndex:
         include: Sequence[str] = ("metadata",),
         *,
         text: str | None = None,
+        query_text: str | None = None,
         alpha: float = 0.5,
         fusion: str = "minmax",
         snippet: bool = False,
     ) -> RemoteResults:
         """Find the nearest items, those that words fit best, or the best by both; see `Index.search`."""
+        if query_text is not None:
+            vector, text = self._question(query_text, vector, text)
         alpha, fusion = check_fusion(alpha, fusion)
         body: dict[str, Any] = self._asked(k, ef_search, filter, params, include)
         body |= {"alpha": alpha, "fusion": fusion, "snippet": bool(snippet)}
@@ -268,6 +271,28 @@ class RemoteIndex:
     def stats(self) -> dict[str, Any]:
         """Return items, tombstones, configuration, and bytes in memory by part."""
         return dict(self._transport.get(path_of("/vector/indexes", self._name) + "/stats"))
+
+    # -------------------------------------------------------------------------------------------------------- texts
+
+    def _described(self) -> tuple[IndexConfig, int | None]:
+        stats = self.stats()
+        known = {key: value for key, value in stats.items() if key in IndexConfig.__struct_fields__}
+        known["maintenance"] = check_settings(known.get("maintenance", {}))
+        return msgspec.convert(known, IndexConfig), stats["dim"] or None
+
+    def _attached(self) -> Embedder | None:
+        return self._database._embedders.get(self._name)
+
+    def _attach(self, embedder: Embedder, rename: bool) -> None:
+        stored = self.config.embedder
+        if not rename:
+            check_name_of(self._name, stored, embedder)
+        if stored != embedder.name:
+            path = path_of("/vector/indexes", self._name) + "/config"
+            # The server looks again: another client may have been faster.
+            body = {"embedder": embedder.name, "rename_embedder": rename}
+            self._transport.post(path, body, repeatable=True)
+        self._database._embedders[self._name] = embedder
 
     # ---------------------------------------------------------------------------------------------------------- care
 

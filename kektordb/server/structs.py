@@ -65,6 +65,7 @@ class CreateIndex(msgspec.Struct):
     k1: float | None = None
     b: float | None = None
     field_weights: dict[str, float] | None = None
+    embedder: str | None = None
 
 
 class Item(msgspec.Struct):

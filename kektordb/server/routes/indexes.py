@@ -13,6 +13,7 @@ from kektordb.server.replies import Fields, IndexInfo, Status, TaskInfo
 from kektordb.server.structs import Compress, CreateIndex, StartMaintenance
 from kektordb.settings import MaintenanceConfig
 from kektordb.text import languages
+from kektordb.validation import check_embedder_name
 
 __all__ = ["ROUTES"]
 
@@ -57,8 +58,11 @@ def create_index(call: Call) -> Status:
     if language and language not in languages():
         _log.warning("an index was created with an unknown text_language: its texts are not searched")
         language = ""
+    embedder = "" if body.embedder is None else body.embedder
+    if embedder:
+        check_embedder_name(embedder)
     try:
-        call.service.database.create_index(
+        index = call.service.database.create_index(
             body.index_name,
             metric=body.metric or "euclidean",
             precision=body.precision or "float32",
@@ -72,6 +76,8 @@ def create_index(call: Call) -> Status:
         )
     except errors.IndexExists:
         raise HttpError(409, f"index '{body.index_name}' already exists", "IndexExists") from None
+    if embedder:
+        index._name_embedder(embedder)
     return Status(message="Index created")
 
 
@@ -85,9 +91,13 @@ def drop_index(call: Call) -> Reply:
 
 
 def configure(call: Call) -> Status:
-    """Change when an index is vacuumed and refined by itself; what is not named stays."""
+    """Change when an index is vacuumed and refined by itself, or name its embedder; what is not named stays."""
     index = call.service.index(call.args[0])
-    index.configure(_settings(call.body))
+    settings, embedder = _settings(call.body), call.body.get("embedder")
+    if embedder is not None:
+        # A name and no more: the server makes no embedder of what a client sends.
+        index._name_embedder(check_embedder_name(embedder), call.body.get("rename_embedder") is True)
+    index.configure(settings)
     return Status(message="Configuration updated")
 
 
