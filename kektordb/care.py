@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from kektordb.collection import Collection
-from kektordb.embedding import check_name_of
 from kektordb.errors import ConfigError, IndexNotFound
 from kektordb.operations import Configure, IndexConfig, Operation
 from kektordb.quality import calibrate, finite_rows
@@ -76,8 +75,6 @@ class IndexCare(IndexReader):
 
     def _attach(self, embedder: Embedder, rename: bool) -> None:
         stored = self._collection().config.embedder
-        if not rename:
-            check_name_of(self._name, stored, embedder)
         # What is read-only can still be searched by text.
         if stored != embedder.name and not (self._database.read_only and not stored):
             self._name_embedder(embedder.name, rename)

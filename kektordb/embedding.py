@@ -18,7 +18,7 @@ from kektordb.validation import check_ids, check_text
 if TYPE_CHECKING:
     from kektordb.embed import Embedder
 
-__all__ = ["IndexOfTexts", "check_dim", "check_name_of"]
+__all__ = ["IndexOfTexts", "check_dim"]
 
 
 class IndexOfTexts(ABC):
@@ -89,6 +89,8 @@ class IndexOfTexts(ABC):
             if not embedder:
                 raise ConfigError(f"expected an embedder: index {self.name!r} has none that is known")
         made = as_embedder(embedder, cache=cache, **options)
+        if not rename:
+            _check_name(self.name, config.embedder, made)
         check_dim(self.name, dim, made)
         self._attach(made, rename)
         return made
@@ -163,7 +165,7 @@ class IndexOfTexts(ABC):
         if embedder is None:
             hint = f"; its vectors are of {stored!r}" if stored else ""
             raise ConfigError(f"expected an embedder to be attached to index {self.name!r} (attach_embedder){hint}")
-        check_name_of(self.name, stored, embedder)
+        _check_name(self.name, stored, embedder)
         return embedder, config, dim
 
     def _checked(self, embedder: Embedder, rows: npt.NDArray[np.float32], dim: int | None) -> npt.NDArray[np.float32]:
@@ -185,7 +187,7 @@ def check_dim(name: str, dim: int | None, embedder: Embedder) -> None:
         raise ConfigError(f"expected an embedder of {dim} dimensions, as index {name!r} has, got {embedder.dim}")
 
 
-def check_name_of(index: str, stored: str, embedder: Embedder) -> None:
+def _check_name(index: str, stored: str, embedder: Embedder) -> None:
     """Raise ConfigError when the vectors of an index are of another embedder."""
     if stored and stored != embedder.name:
         raise ConfigError(

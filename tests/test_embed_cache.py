@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import MutableMapping
 from pathlib import Path
@@ -173,6 +175,37 @@ def test_threads_and_files_at_once(tmp_path: Path) -> None:
     file = FileCache(tmp_path / "cache")
     assert len(file) == 22
     file.close()
+
+
+def test_a_file_survives_a_process_that_is_killed_while_it_writes(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from kektordb.embed import FileCache\n"
+        "cache = FileCache(sys.argv[1])\n"
+        "n = 0\n"
+        "while True:\n"
+        "    cache[str(n)] = str(n).encode() * 100\n"
+        "    n += 1\n"
+        "    if n % 50 == 0: print(n, flush=True)\n"
+    )
+    path = tmp_path / "cache"
+    root = str(Path(kektordb.__file__).parent.parent)
+    for turn in range(1, 4):
+        process = subprocess.Popen(
+            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env={"PYTHONPATH": root}
+        )
+        assert process.stdout is not None
+        for _ in range(turn):
+            process.stdout.readline()
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+        file = FileCache(path)
+        kept = dict(file)
+        file.close()
+        assert len(kept) >= 50 * turn
+        assert kept == {key: key.encode() * 100 for key in kept}
 
 
 def test_a_forked_child_opens_the_file_anew(tmp_path: Path) -> None:

@@ -178,6 +178,13 @@ def test_what_is_no_text_is_refused(texts: Any) -> None:
         HashingEmbedder(8).embed_query(["a"])  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("answer", [[], None, 5, [[]], (x for x in [1]), [[1.0], [2.0]]])
+def test_a_wrong_answer_to_a_query_is_a_permanent_error_too(answer: Any) -> None:
+    with pytest.raises(EmbedderError) as caught:
+        as_embedder(lambda texts: answer, name="m").embed_query("a")
+    assert caught.value.permanent
+
+
 # ------------------------------------------------------------------------------------------------- batches and threads
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import threading
@@ -223,6 +224,61 @@ def test_a_dimension_that_turns_out_to_be_wrong_stores_nothing_and_is_forgotten(
     index.add_texts(["a"])
     with pytest.raises(EmbedderError):
         index.search(query_text="a")
+
+
+def test_a_wrong_dimension_does_not_stay_in_a_cache(db: kektordb.Database) -> None:
+    sizes = iter([7, 16])
+    embedder = CallableEmbedder(lambda texts: np.ones((len(texts), next(sizes))), name="m")
+    index = db.create_index("docs", dim=16)
+    index.attach_embedder(embedder, cache=db.kv)
+    with pytest.raises(EmbedderError, match="7 dimensions"):
+        index.add_texts(["a"])
+
+    index.add_texts(["a"])
+    index.add_texts(["a"])
+
+    assert len(index) == 2
+
+
+def test_a_batch_takes_texts_with_the_rest(db: kektordb.Database) -> None:
+    index = db.create_index("docs", embedder="hashing:8")
+    plain = db.create_index("plain", dim=8)
+
+    with contextlib.suppress(KeyError), db.batch():
+        index.add_texts(["a"])
+        raise KeyError
+    with db.batch():
+        index.add_texts(["b"], ids=["b"])
+        db.kv["b"] = b"done"
+        with pytest.raises(ConfigError):
+            plain.attach_embedder("hashing:8")
+
+    assert list(index) == ["b"]
+    assert plain.embedder is None
+
+
+def test_threads_that_add_and_search_texts_at_once(tmp_path: Path) -> None:
+    with kektordb.open(tmp_path / "db", sync="always") as db:
+        index = db.create_index("docs", embedder="hashing:32", text_language="english")
+        failures: list[BaseException] = []
+
+        def work(thread: int) -> None:
+            try:
+                for i in range(15):
+                    text = f"word{thread}x{i} bread"
+                    (id,) = index.add_texts([text])
+                    assert id in index.search(query_text=text, k=5).ids
+            except BaseException as error:
+                failures.append(error)
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        assert failures == []
+        assert len(index) == 60
 
 
 def test_an_index_that_is_dropped_takes_its_embedder_along(db: kektordb.Database) -> None:

@@ -98,7 +98,7 @@ class BatchingEmbedder(ABC):
 
     def _query(self, text: str) -> Any:
         """Return the vector of a query; as that of a document unless a subclass knows better."""
-        return self._documents([text])[0]
+        return checked(self._documents([text]), 1, None, self.name)[0]
 
     # ------------------------------------------------------------------------------------------------------ one batch
 

@@ -60,6 +60,7 @@ class CachedEmbedder:
         self._prefixes = f"{prefix}{model}/d/", f"{prefix}{model}/q/"
         self._lock = threading.Lock()
         self._has_failed = False
+        self._is_doubtful = False
         self.n_found = 0
         self.n_asked = 0
 
@@ -110,6 +111,13 @@ class CachedEmbedder:
             self._keep(key, row)
         return row
 
+    def unlearn(self) -> None:
+        """Forget a dimension that turned out to be wrong; nothing is looked up before the embedder gave another one."""
+        self._is_doubtful = True
+        forget = getattr(self.embedder, "unlearn", None)
+        if callable(forget):
+            forget()
+
     def close(self) -> None:
         """Close the embedder, and a file that was given by its path."""
         for part in (self.embedder, self._cache):
@@ -123,6 +131,8 @@ class CachedEmbedder:
             self.n_asked += n_asked
 
     def _find(self, key: str) -> Rows | None:
+        if self._is_doubtful and self.dim is None:
+            return None
         try:
             value = self._cache.get(key)
         except KektorError as error:

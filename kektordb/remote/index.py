@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._metadata import encode_many
-from kektordb.embedding import IndexOfTexts, check_name_of
+from kektordb.embedding import IndexOfTexts
 from kektordb.errors import ConfigError, IdError, ItemNotFound, MetadataError, VectorError
 from kektordb.operations import IndexConfig
 from kektordb.progress import Progress, check_progress
@@ -284,13 +284,10 @@ class RemoteIndex(IndexOfTexts):
         return self._database._embedders.get(self._name)
 
     def _attach(self, embedder: Embedder, rename: bool) -> None:
-        stored = self.config.embedder
-        if not rename:
-            check_name_of(self._name, stored, embedder)
-        if stored != embedder.name:
-            path = path_of("/vector/indexes", self._name) + "/config"
-            # The server looks again: another client may have been faster.
-            body = {"embedder": embedder.name, "rename_embedder": rename}
+        # The server looks at the name again: another client may have been faster.
+        path = path_of("/vector/indexes", self._name) + "/config"
+        body = {"embedder": embedder.name, "rename_embedder": rename}
+        if self.config.embedder != embedder.name:
             self._transport.post(path, body, repeatable=True)
         self._database._embedders[self._name] = embedder
 
