@@ -16,7 +16,7 @@ import pytest
 
 import kektordb
 from kektordb.embed import CachedEmbedder, CallableEmbedder, FileCache, HashingEmbedder, as_embedder
-from kektordb.errors import ConfigError
+from kektordb.errors import ConfigError, EmbedderError
 
 
 class Counting:
@@ -115,6 +115,26 @@ def test_vectors_of_another_dimension_are_made_again(cache: MutableMapping[str, 
     assert model.texts == ["ccc", "a", "ccc"]
     # Now some are of 3 dimensions and one is of 2, and nobody knows what is right before the model was asked.
     assert cached(model, cache).embed_documents(["a", "bb"]).shape == (2, 3)
+
+
+def test_what_was_embedded_before_an_error_is_kept(
+    cache: MutableMapping[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("kektordb.embed.caching.SLICE", 2)
+    asked: list[str] = []
+
+    def embed(texts: list[str]) -> Any:
+        asked.extend(texts)
+        if "bad" in texts and asked.count("bad") == 1:
+            raise EmbedderError("down")
+        return np.ones((len(texts), 2))
+
+    embedder = CachedEmbedder(CallableEmbedder(embed, name="m"), cache)
+    with pytest.raises(EmbedderError):
+        embedder.embed_documents(["a", "b", "bad", "c"])
+
+    assert embedder.embed_documents(["a", "b", "bad", "c"]).shape == (4, 2)
+    assert asked == ["a", "b", "bad", "c", "bad", "c"]
 
 
 def test_a_read_only_or_closed_database_is_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -19,6 +19,8 @@ _log = logging.getLogger("kektordb")
 
 PREFIX = "embeddings/"
 CHECK_BYTES = 8
+# Texts that are embedded before they are kept: many, so that the embedder can use its threads.
+SLICE = 4096
 
 
 class CachedEmbedder:
@@ -80,24 +82,26 @@ class CachedEmbedder:
         keys = [_key(self._prefixes[0], text) for text in given]
         by_key = dict(zip(keys, given, strict=True))
         found = {key: row for key in by_key if (row := self._find(key)) is not None}
-        rows = self._missing(by_key, found)
-        if rows is not None and any(len(row) != rows.shape[1] for row in found.values()):
-            # What was kept is not this model's: it was made another one under the same name.
-            found.clear()
-            rows = self._missing(by_key, found)
-        self._count(sum(key in found for key in keys), sum(key not in found for key in keys))
-        if rows is not None:
-            for key, row in zip([key for key in by_key if key not in found], rows, strict=True):
-                found[key] = row
-                self._keep(key, row)
+        if _disagree(found):
+            found = {}
+        n_found = sum(key in found for key in keys)
+        self._count(n_found, len(keys) - n_found)
+        found |= self._embed({key: text for key, text in by_key.items() if key not in found})
+        if _disagree(found):
+            # What was kept is not this model's: another one is behind the same name.
+            found = self._embed(by_key)
         return np.stack([found[key] for key in keys]) if keys else np.empty((0, self.dim or 0), np.float32)
 
-    def _missing(self, by_key: Mapping[str, str], found: dict[str, Rows]) -> Rows | None:
-        """Embed the texts that were not found, None when there are none; rows that disagree are not found."""
-        if len({len(row) for row in found.values()}) > 1:
-            found.clear()
-        texts = [text for key, text in by_key.items() if key not in found]
-        return self.embedder.embed_documents(texts) if texts else None
+    def _embed(self, missing: Mapping[str, str]) -> dict[str, Rows]:
+        """Embed texts by key, and keep them; what was done before an error need not be done again."""
+        keys, texts = list(missing), list(missing.values())
+        made: dict[str, Rows] = {}
+        for start in range(0, len(texts), SLICE):
+            rows = self.embedder.embed_documents(texts[start : start + SLICE])
+            pairs = dict(zip(keys[start : start + SLICE], rows, strict=True))
+            self._keep(pairs)
+            made |= pairs
+        return made
 
     def embed_query(self, text: str) -> Rows:
         """Return the vector of a text that is searched for, (dim,); see `Embedder`."""
@@ -108,7 +112,7 @@ class CachedEmbedder:
         self._count(int(row is not None), int(row is None))
         if row is None:
             row = self.embedder.embed_query(text)
-            self._keep(key, row)
+            self._keep({key: row})
         return row
 
     def unlearn(self) -> None:
@@ -146,10 +150,10 @@ class CachedEmbedder:
             return None
         return row
 
-    def _keep(self, key: str, row: Rows) -> None:
-        content = row.astype("<f4").tobytes()
+    def _keep(self, pairs: Mapping[str, Rows]) -> None:
+        contents = {key: row.astype("<f4").tobytes() for key, row in pairs.items()}
         try:
-            self._cache[key] = _check(content) + content
+            self._cache.update({key: _check(content) + content for key, content in contents.items()})
         except KektorError as error:
             self._failed(error)
 
@@ -169,3 +173,7 @@ def _key(prefix: str, text: str) -> str:
 
 def _check(content: bytes) -> bytes:
     return xxh3_64_intdigest(content).to_bytes(CHECK_BYTES, "little")
+
+
+def _disagree(rows: Mapping[str, Rows]) -> bool:
+    return len({len(row) for row in rows.values()}) > 1

@@ -6,7 +6,7 @@ import logging
 import os
 import sqlite3
 import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping
 from typing import Any
 
 __all__ = ["FileCache"]
@@ -36,6 +36,9 @@ class FileCache(MutableMapping[str, bytes]):
 
     def _ask(self, command: str, *arguments: object) -> list[tuple[Any, ...]]:
         """Return what a command finds: nothing when the file cannot be used."""
+        return self._do(lambda file: file.execute(command, arguments).fetchall())
+
+    def _do(self, work: Callable[[sqlite3.Connection], list[tuple[Any, ...]]]) -> list[tuple[Any, ...]]:
         with self._lock:
             if self._is_broken:
                 return []
@@ -45,7 +48,7 @@ class FileCache(MutableMapping[str, bytes]):
                     self._inherited, self._file, self._pid = self._file, None, os.getpid()
                     self._file = self._opened()
                 with self._file:
-                    return self._file.execute(command, arguments).fetchall()
+                    return work(self._file)
             except sqlite3.Error as error:
                 if not self._has_warned:
                     self._has_warned = True
@@ -73,7 +76,12 @@ class FileCache(MutableMapping[str, bytes]):
         return found[0][0]
 
     def __setitem__(self, key: str, value: bytes) -> None:
-        self._ask("INSERT OR REPLACE INTO pairs VALUES (?, ?)", key, value)
+        self.update({key: value})
+
+    def update(self, pairs: Any = (), /, **more: bytes) -> None:
+        """Set many keys in one transaction."""
+        rows = list(dict(pairs, **more).items())
+        self._do(lambda file: file.executemany("INSERT OR REPLACE INTO pairs VALUES (?, ?)", rows).fetchall())
 
     def __delitem__(self, key: str) -> None:
         self._ask("DELETE FROM pairs WHERE key = ?", key)

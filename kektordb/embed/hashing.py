@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections import Counter
+from functools import lru_cache
 
 import numpy as np
+import numpy.typing as npt
 from xxhash import xxh3_64_intdigest
 
 from kektordb.embed.batching import BatchingEmbedder, check_count
@@ -44,26 +45,30 @@ class HashingEmbedder(BatchingEmbedder):
         assert self.dim is not None
         rows = np.zeros((len(texts), self.dim), np.float32)
         for row, text in zip(rows, texts, strict=True):
-            self._fill(row, text)
+            row[:] = _vector(text, self.dim)
         return rows
 
-    def _fill(self, row: Rows, text: str) -> None:
-        counts = Counter(_features(text))
-        for feature, n in counts.items():
-            number = xxh3_64_intdigest(feature.encode("utf-8", "surrogatepass"))
-            # The highest bit is the sign, the others choose the component.
-            sign = 1.0 if number >> 63 else -1.0
-            weight = 1.0 if len(feature) == N_GRAM + 1 and feature[0] == "#" else 2.0
-            row[(number & (2**63 - 1)) % len(row)] += sign * weight * n**0.5
-        length = float(np.sqrt(np.dot(row.astype(np.float64), row.astype(np.float64))))
-        if length:
-            row /= length
+
+def _vector(text: str, dim: int) -> npt.NDArray[np.float64]:
+    row = np.zeros(dim)
+    # A long one would take much room among those that are remembered.
+    words = [
+        (_hashes if len(word) <= 64 else _hashes.__wrapped__)(word)
+        for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
+    ]
+    for numbers, weight in (([word[0] for word in words], 2.0), ([gram for word in words for gram in word[1:]], 1.0)):
+        found, counts = np.unique(np.array(numbers, np.uint64), return_counts=True)
+        # The highest bit is the sign, the others choose the component.
+        values = np.where(found >> np.uint64(63), weight, -weight) * np.sqrt(counts)
+        components = (found & np.uint64(2**63 - 1)) % np.uint64(dim)
+        row += np.bincount(components.astype(np.int64), values, dim)
+    length = float(np.sqrt(row @ row))
+    return row / length if length else row
 
 
-def _features(text: str) -> list[str]:
-    words = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    found = list(words)
-    for word in words:
-        padded = f"<{word}>"
-        found += ["#" + padded[at : at + N_GRAM] for at in range(len(padded) - N_GRAM + 1)]
-    return found
+@lru_cache(1 << 15)
+def _hashes(word: str) -> tuple[int, ...]:
+    """Return the hash of a word, and those of its runs of characters, which are told from words by a mark."""
+    padded = f"<{word}>"
+    grams = ["#" + padded[at : at + N_GRAM] for at in range(len(padded) - N_GRAM + 1)]
+    return tuple(xxh3_64_intdigest(feature.encode("utf-8", "surrogatepass")) for feature in [word, *grams])
