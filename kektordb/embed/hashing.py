@@ -17,6 +17,7 @@ __all__ = ["HashingEmbedder"]
 
 MAX_DIM = 65_536
 N_GRAM = 3
+MAX_REMEMBERED = 64
 _WORD = re.compile(r"\w+")
 
 
@@ -51,16 +52,14 @@ class HashingEmbedder(BatchingEmbedder):
 
 def _vector(text: str, dim: int) -> npt.NDArray[np.float64]:
     row = np.zeros(dim)
+    found = _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
     # A long one would take much room among those that are remembered.
-    words = [
-        (_hashes if len(word) <= 64 else _hashes.__wrapped__)(word)
-        for word in _WORD.findall(unicodedata.normalize("NFKC", text).casefold())
-    ]
+    words = [(_hashes if len(word) <= MAX_REMEMBERED else _hashes.__wrapped__)(word) for word in found]
     for numbers, weight in (([word[0] for word in words], 2.0), ([gram for word in words for gram in word[1:]], 1.0)):
-        found, counts = np.unique(np.array(numbers, np.uint64), return_counts=True)
+        features, counts = np.unique(np.array(numbers, np.uint64), return_counts=True)
         # The highest bit is the sign, the others choose the component.
-        values = np.where(found >> np.uint64(63), weight, -weight) * np.sqrt(counts)
-        components = (found & np.uint64(2**63 - 1)) % np.uint64(dim)
+        values = np.where(features >> np.uint64(63), weight, -weight) * np.sqrt(counts)
+        components = (features & np.uint64(2**63 - 1)) % np.uint64(dim)
         row += np.bincount(components.astype(np.int64), values, dim)
     length = float(np.sqrt(row @ row))
     return row / length if length else row
