@@ -635,7 +635,7 @@ cdef class Graph:
         with nogil:
             for i in range(n):
                 level = self.core.levels[i]
-                if level > MAX_LEVEL or self.core.upper_at[i] + level > self.n_upper:
+                if level > MAX_LEVEL or <Py_ssize_t>self.core.upper_at[i] + level > self.n_upper:
                     worst = 0
                     break
                 lists += level

@@ -313,6 +313,17 @@ def test_a_section_that_points_outside_is_refused(section: str, position: int, v
         Graph(Vectors(5, "euclidean"), 16, 100, 1).load(graph.meta(), sections)
 
 
+def test_upper_lists_that_begin_far_behind_the_last_are_refused() -> None:
+    """Their end was added up in 32 bits, 2**32 - 1 and a level were 0, and the process died: found by fuzzing."""
+    graph = build(clusters(400, 5, 17))
+    sections = Sections(graph.freeze())
+    slot = next(i for i in range(400) if graph.level(i) == 1)
+    sections.data["graph/upper_at"][4 * slot : 4 * slot + 4] = b"\xff" * 4
+
+    with pytest.raises(CorruptSnapshot, match="damaged"):
+        Graph(Vectors(5, "euclidean"), 16, 100, 1).load(graph.meta(), sections)
+
+
 def test_searches_beside_linking_find_every_row_that_was_linked() -> None:
     rows = clusters(6000, 8, 18)
     graph = build(rows[:2000], ef=40)
