@@ -22,8 +22,9 @@ __all__ = ["Body", "Chance", "broken", "fuzz", "mangled"]
 
 T = TypeVar("T")
 MAX_S = 1.0
+LONG_S = 0.05
 MAX_BYTES = 64 << 20
-COLLECT = 32
+COLLECT = 64
 NUMBERS = [0, 1, 2, 3, 7, 8, 63, 64, 65, 127, 128, 255, 256, 2**15, 2**16, 2**31 - 1, 2**31, 2**32 - 1]
 NUMBERS += [2**32, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
 
@@ -58,7 +59,7 @@ def fuzz(campaign: Campaign, name: str, body: Body, n_short: int) -> None:
     where = os.devnull if deadline is None else BUILD / f"fuzz-{name}.run"
     current = os.open(where, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
     rng, start = Chance(), xxh3_64_intdigest(f"{name} {seed}".encode())
-    slowest, largest, n, memory, began = 0.0, 0, 0, _peak_bytes(), time.monotonic()
+    slowest, largest, n, memory, began = 0.0, 0, 0, _peak_bytes(), time.process_time()
     gc.collect()
     gc.freeze()  # what all the modules hold is not looked through again and again
     try:
@@ -67,18 +68,24 @@ def fuzz(campaign: Campaign, name: str, body: Body, n_short: int) -> None:
             if deadline is not None:
                 os.pwrite(current, b"seed %s, run %d\n" % (seed.encode(), number), 0)
             rng.seed(start + number)
-            # CPU seconds: a machine that is busy with other things is no hang.
-            at = time.process_time()
+            at = time.perf_counter()
             try:
                 largest = max(largest, body(rng))
+                seconds = time.perf_counter() - at
+                if seconds > LONG_S:
+                    # Again, in CPU seconds: a machine that is busy with other things is no hang.
+                    at = time.process_time()
+                    rng.seed(start + number)
+                    body(rng)
+                    seconds = min(seconds, time.process_time() - at)
+                    assert seconds < MAX_S, f"it took {seconds:.1f} s"
+                slowest = max(slowest, seconds)
             except BaseException as error:
                 error.add_note(f"KEKTORDB_FUZZ_SEED={seed} KEKTORDB_FUZZ_FIRST={number} KEKTORDB_FUZZ_RUNS=1")
                 raise
-            slowest = max(slowest, time.process_time() - at)
             n += 1
             if n % COLLECT == 0:
                 gc.collect()
-            assert slowest < MAX_S, f"run {number} with seed {seed} took {slowest:.1f} s"
     finally:
         gc.unfreeze()
         os.close(current)
@@ -87,7 +94,7 @@ def fuzz(campaign: Campaign, name: str, body: Body, n_short: int) -> None:
         "fuzz",
         name,
         runs=n,
-        per_s=round(n / (time.monotonic() - began)),
+        per_cpu_s=round(n / (time.process_time() - began)),
         slowest_ms=round(1000 * slowest, 1),
         largest_input=largest,
         memory_grew_mb=round(grown / 1e6, 1),
