@@ -7,6 +7,7 @@ import json
 import os
 import random
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from test_crash import POLICIES, check_searches, contents
 from writer import ACTIONS, SILENT, name_of, prepare, step
 
 import kektordb
+from kektordb.errors import StorageError
+from kektordb.undumping import load
 
 WRITER = str(Path(__file__).parent / "writer.py")
 ROOT = Path(kektordb.__file__).parent.parent
@@ -115,6 +118,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(
     n_rounds = campaign.count("KILLS", 7, 70)
     hit: collections.Counter[str] = collections.Counter()
     targets: list[str] = []
+    copies: collections.Counter[str] = collections.Counter()
     n_acknowledged = 0
     for i in range(n_rounds):
         if i % ROUNDS_OF_A_LIFE == 0:
@@ -127,6 +131,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(
             found = contents(db)
             check_searches(db, sync)
         check_backup(Path(f"{path}.backup"))
+        copies += check_copies(path)
         n_acknowledged += n_said - done
         follow(model, done, n_said)
         # What was under way may have happened whole.
@@ -137,6 +142,7 @@ def test_a_killed_writer_loses_nothing_it_acknowledged(
             done += 1
         assert contents(model) == found, f"killed in step {n_said}, {name_of(n_said)}, of round {i}"
     figures = {f"in_{name.replace(' ', '_')}": n for name, n in sorted(hit.items())}
+    figures |= copies
     campaign.note("kill -9", sync, rounds=n_rounds, acknowledged=n_acknowledged, lost=0, failed_opens=0, **figures)
     assert n_acknowledged > n_rounds
 
@@ -147,6 +153,37 @@ def check_backup(path: Path) -> None:
         with kektordb.open(path, read_only=True) as backup:
             assert len(backup["a"]) > 0
             check_searches(backup, "backup")
+
+
+def check_copies(path: Path) -> collections.Counter[str]:
+    """A dump is whole or says that it is not; what was made of one is whole or does not open, and can be made again.
+
+    Returns how many there were. They are removed: a writer that repeats a step makes the same ones.
+    """
+    counts: collections.Counter[str] = collections.Counter()
+    expected = path.parent / "expected"
+    for made in path.parent.glob(f"{path.name}.loaded*"):
+        n = int(made.name.rpartition("loaded")[2])
+        source = path.parent / f"{path.name}.dump{n - 1}"
+        load(source, expected)
+        try:
+            kektordb.open(made, read_only=True).close()
+            counts["loads_whole"] += 1
+        except StorageError:
+            load(source, made)
+            counts["loads_unfinished"] += 1
+        with kektordb.open(made) as db, kektordb.open(expected, read_only=True) as other:
+            assert contents(db) == contents(other)
+            check_searches(db, "load")
+        shutil.rmtree(expected)
+        shutil.rmtree(made)
+    for dumped in path.parent.glob(f"{path.name}.dump*"):
+        if not (dumped / "dump.json").exists():
+            counts["dumps_unfinished"] += 1
+            with pytest.raises(StorageError, match=r"no dump\.json"):
+                load(dumped, expected)
+        shutil.rmtree(dumped)
+    return counts
 
 
 def follow(model: kektordb.Database, start: int, end: int) -> None:

@@ -5,18 +5,24 @@ The program itself opens nothing: it imports once, and then forks a child for ea
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 import kektordb
+from kektordb.cli import main as run_command
 from kektordb.compress import compress
+from kektordb.dumping import dump
 from kektordb.tasks import Control
+from kektordb.undumping import load
 from kektordb.vacuum import vacuum
 
 N_IMPORTED = 100
@@ -31,9 +37,27 @@ def _single(db: kektordb.Database, n: int) -> None:
     db["a"].add(f"s{n}", vec(n), {"n": n})
 
 
-def _import(db: kektordb.Database, n: int) -> None:
+def _many(db: kektordb.Database, n: int) -> None:
     vectors = np.random.default_rng(n).standard_normal((N_IMPORTED, 4)).astype(np.float32)
     db["a"].add_batch([f"m{n}-{j}" for j in range(N_IMPORTED)], vectors, [{"m": n}] * N_IMPORTED)
+
+
+def _import(db: kektordb.Database, n: int) -> None:
+    """``kektordb import``, which opens and closes the directory; a model without one takes the items as they are."""
+    if db.path is None:
+        _many(db, n)
+        return
+    folder = Path(f"{db.path}.items")
+    folder.mkdir(exist_ok=True)
+    vectors = np.random.default_rng(n).standard_normal((N_IMPORTED, 4)).astype(np.float32)
+    np.save(folder / "vectors.npy", vectors)
+    (folder / "ids.txt").write_text("".join(f"m{n}-{j}\n" for j in range(N_IMPORTED)))
+    (folder / "metadata.jsonl").write_text(f'{{"m": {n}}}\n' * N_IMPORTED)
+    db.close()
+    files = [str(folder / name) for name in ("vectors.npy", "ids.txt", "metadata.jsonl")]
+    with contextlib.redirect_stdout(io.StringIO()):
+        status = run_command(["import", str(db.path), "a", files[0], "--ids", files[1], "--metadata", files[2]])
+    assert status == 0
 
 
 def _group(db: kektordb.Database, n: int) -> None:
@@ -45,6 +69,17 @@ def _group(db: kektordb.Database, n: int) -> None:
 
 def _backup(db: kektordb.Database, n: int) -> None:
     db.backup(f"{db.path}.backup")
+
+
+def _dump(db: kektordb.Database, n: int) -> None:
+    dump(db, f"{db.path}.dump{n}")
+
+
+def _load(db: kektordb.Database, n: int) -> None:
+    source = f"{db.path}.dump{n - 1}"
+    if not os.path.exists(source):  # the first step of a life
+        dump(db, source)
+    load(source, f"{db.path}.loaded{n}")
 
 
 def _close(db: kektordb.Database, n: int) -> None:
@@ -69,10 +104,13 @@ ACTIONS: list[tuple[str, Action]] = [
     ("delete by filter", lambda db, n: db["a"].delete(filter=f"m = {n - 3}")),
     ("backup", _backup),
     ("vacuum", lambda db, n: vacuum(db, "a", Control())),
+    ("dump", _dump),
+    ("load", _load),
+    ("large batch", _many),
     ("close", _close),
 ]
 # Those that leave the contents as they are: a model need not do them.
-SILENT = {"save", "rewrite", "backup", "vacuum", "close"}
+SILENT = {"save", "rewrite", "backup", "vacuum", "dump", "load", "close"}
 
 
 def name_of(n: int) -> str:
