@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -21,11 +22,13 @@ from kektordb.errors import ConfigError, StorageError
 from kektordb.index import Index
 from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.results import Item
+from kektordb.storage import OsBackend
+from kektordb.storage.backend import File, write_all
 from kektordb.storage.directory import naming_errors
 from kektordb.validation import check_path
 
 if TYPE_CHECKING:
-    from io import BufferedWriter
+    from typing_extensions import Buffer
 
 __all__ = ["FORMATS", "DumpReport", "arrow", "dump"]
 
@@ -200,9 +203,27 @@ def _line(value: dict[str, Any]) -> bytes:
 
 
 @contextlib.contextmanager
-def _file(path: str) -> Iterator[BufferedWriter]:
+def _file(path: str) -> Iterator[io.BufferedWriter[_Raw]]:
     """Open a new file; what was written to it is durable at the end."""
-    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600), "wb") as file:
-        yield file
-        file.flush()
-        os.fsync(file.fileno())
+    file = OsBackend().open(path, "create")
+    try:
+        with io.BufferedWriter(_Raw(file)) as buffered:
+            yield buffered
+        file.sync()
+    finally:
+        file.close()
+
+
+class _Raw(io.RawIOBase):
+    """A file that takes nothing in a child that is forked meanwhile: there the buffer above it is not its own."""
+
+    def __init__(self, file: File) -> None:
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Buffer, /) -> int:
+        view = memoryview(data).cast("B")
+        write_all(self._file, view)
+        return len(view)

@@ -26,6 +26,9 @@ from states import contents
 import kektordb
 from kektordb import DatabaseLocked, ForkedHandle, StorageError
 from kektordb.database import Database
+from kektordb.dumping import dump
+from kektordb.replication import Feed, Position
+from kektordb.undumping import load
 
 if sys.platform != "win32":
     import fcntl
@@ -368,9 +371,12 @@ def test_a_child_that_is_forked_in_a_batch_does_not_write_it_a_second_time(path:
             assert dict(db.kv) == {"k": b"batch", "after": b"1"}
 
 
+DUMPS = ("dump", "dump of a directory", "dump as parquet")
+
+
 @forks
 @warned
-@pytest.mark.parametrize("what", ["save", "backup", "backup of memory", "restore"])
+@pytest.mark.parametrize("what", ["save", "backup", "backup of memory", "restore", *DUMPS, "load"])
 def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its_parent(
     tmp_path: Path, what: str
 ) -> None:
@@ -379,6 +385,10 @@ def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its
     before = contents(db)
     if what == "restore":
         db.backup(tmp_path / "source.kdb")
+    if what == "load":
+        dump(db, tmp_path / "source")
+    if what == "dump as parquet":
+        pytest.importorskip("pyarrow")
     ours, theirs = os.pipe()
     process = -1
 
@@ -392,6 +402,11 @@ def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its
             db.save(progress=fork)
         elif what == "restore":
             kektordb.restore(tmp_path / "source.kdb", target, progress=fork)
+        elif what == "load":
+            load(tmp_path / "source", target, progress=fork)
+        elif what in DUMPS:
+            source = path if what == "dump of a directory" else db
+            dump(source, target, progress=fork, format="parquet" if what == "dump as parquet" else "npy")
         else:
             db.backup(target, progress=fork)
         if not process:
@@ -412,9 +427,41 @@ def test_a_child_that_is_forked_in_the_middle_of_writing_a_file_leaves_it_to_its
     os.waitpid(process, 0)
     db.close()
     made = path if what == "save" else target
+    if what in DUMPS:
+        made = tmp_path / "loaded"
+        load(target, made)
     assert kektordb.check(made, deep=True).verdict == "sound"
     with kektordb.open(made, read_only=True) as found:
         assert contents(found) == before
+
+
+@forks
+@warned
+def test_a_forked_child_is_told_by_a_feed(tmp_path: Path) -> None:
+    """The child of a thread that waits for a feed would wait for ever, for a lock that no thread of it holds."""
+    db = written(tmp_path / "db")
+    db.save()
+    feed = Feed(tmp_path / "db")
+    start = str(Position(db._store.lineage.history, 0, 0))
+    with feed._lock:
+        process = os.fork()
+        if not process:
+            signal.alarm(10)
+            try:
+                for call in (lambda: feed.read(start), lambda: feed.snapshot(len)):
+                    with pytest.raises(ForkedHandle):
+                        call()
+                feed.close()
+                os._exit(0)
+            finally:
+                os._exit(1)
+
+    _, status = os.waitpid(process, 0)
+
+    assert status == 0
+    feed.snapshot(len)
+    feed.close()
+    db.close()
 
 
 FORKS = """

@@ -24,7 +24,7 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-__all__ = ["Backend", "Buffer", "File", "Lock", "Mode", "OsBackend", "storage_error", "write_all"]
+__all__ = ["Backend", "Buffer", "File", "Lock", "Mode", "OfOneProcess", "OsBackend", "storage_error", "write_all"]
 
 Buffer = bytes | bytearray | memoryview
 Mode = Literal["read", "append", "create"]
@@ -146,31 +146,37 @@ def write_all(file: File, data: bytes | bytearray | memoryview) -> None:
 _n_forks = 0  # that led from the first process to this one
 
 
-class _OfOneProcess:
-    """What changes files for the process that made it, and not for a child that is forked in the middle of it."""
+class OfOneProcess:
+    """What works for the process that made it, and not for a child that is forked in the middle of it."""
 
     def __init__(self) -> None:
         self._n_forks = _n_forks
 
-    def _require_ours(self) -> None:
-        if self._n_forks != _n_forks:
+    @property
+    def is_ours(self) -> bool:
+        """Whether this is the process that made it."""
+        return self._n_forks == _n_forks
+
+    def require_ours(self) -> None:
+        """Raise ForkedHandle in a child."""
+        if not self.is_ours:
             raise ForkedHandle("this was begun before fork(); it belongs to the parent process, which goes on with it")
 
 
-class OsBackend(_OfOneProcess):
+class OsBackend(OfOneProcess):
     """The files of this machine. What would change one raises ForkedHandle in a process that was forked later."""
 
     def open(self, path: str, mode: Mode) -> File:
         if mode != "read":
-            self._require_ours()
+            self.require_ours()
         return _patiently(lambda: _OsFile(path, mode))
 
     def replace(self, source: str, target: str) -> None:
-        self._require_ours()
+        self.require_ours()
         _patiently(lambda: os.replace(source, target))
 
     def unlink(self, path: str) -> None:
-        self._require_ours()
+        self.require_ours()
         os.unlink(path)
 
     def sync_dir(self, path: str) -> None:
@@ -186,7 +192,7 @@ class OsBackend(_OfOneProcess):
         return os.listdir(path)
 
     def mkdir(self, path: str) -> None:
-        self._require_ours()
+        self.require_ours()
         os.mkdir(path, 0o700)
 
     def exists(self, path: str) -> bool:
@@ -196,7 +202,7 @@ class OsBackend(_OfOneProcess):
         return os.path.isdir(path)
 
     def lock(self, path: str) -> Lock:
-        self._require_ours()
+        self.require_ours()
         return _OsLock(path)
 
 
@@ -223,7 +229,7 @@ def _flush(descriptor: int) -> None:
     os.fsync(descriptor)
 
 
-class _OsFile(_OfOneProcess):
+class _OsFile(OfOneProcess):
     def __init__(self, path: str, mode: Mode) -> None:
         super().__init__()
         flags = os.O_RDONLY if mode == "read" else os.O_RDWR | os.O_APPEND
@@ -259,7 +265,7 @@ class _OsFile(_OfOneProcess):
 
     def writev(self, parts: Sequence[Buffer]) -> int:
         if self._n_forks != _n_forks:  # not by a call: each write of a record passes here
-            self._require_ours()
+            self.require_ours()
         if sys.platform == "win32":
             with self._placing:  # a write moves the place, too
                 return os.write(self._descriptor, b"".join(parts))
@@ -285,7 +291,7 @@ class _OsFile(_OfOneProcess):
             os.close(descriptor)
 
     def truncate(self, size: int) -> None:
-        self._require_ours()
+        self.require_ours()
         os.ftruncate(self._descriptor, size)
 
     def size(self) -> int:

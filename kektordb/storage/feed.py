@@ -14,7 +14,7 @@ from struct import Struct
 from typing import Self
 
 from ..errors import CorruptData, HistoryDiverged, SnapshotNeeded, StorageError
-from .backend import Backend, Buffer, OsBackend
+from .backend import Backend, Buffer, OfOneProcess, OsBackend
 from .codec import FileHeader, Lineage, Manifest
 from .directory import Directory
 from .opening import open_newest
@@ -33,8 +33,8 @@ LOOK_S = 0.02
 HANDOVER_LENGTH = Struct("<I")
 
 
-class Feed:
-    """The records of a database, for followers; usable from any number of threads.
+class Feed(OfOneProcess):
+    """The records of a database, for followers; usable from any number of threads of the process that made it.
 
     Parameters
     ----------
@@ -56,6 +56,7 @@ class Feed:
         clock: Callable[[], float] = time.monotonic,
         wait: Callable[[float], object] = time.sleep,
     ) -> None:
+        super().__init__()
         self._path = os.path.abspath(os.fsdecode(path))
         self._sync = sync
         self._backend = backend or OsBackend()
@@ -82,8 +83,11 @@ class Feed:
             The records are in no log any more: ask for `snapshot`.
         HistoryDiverged
             The position is not one that this database has gone through.
+        ForkedHandle
+            In a child of the process that made the feed.
         ConfigError, CorruptLog, StorageError
         """
+        self.require_ours()
         wanted = Position.parse(position)
         give_up_at = self._clock() + timeout
         while True:
@@ -103,8 +107,11 @@ class Feed:
 
         Raises
         ------
+        ForkedHandle
+            In a child of the process that made the feed.
         CorruptSnapshot, StorageError
         """
+        self.require_ours()
         snapshot, manifest = self._open_newest()
         try:
             lineage = manifest.whose()
@@ -116,7 +123,9 @@ class Feed:
             snapshot.close()
 
     def close(self) -> None:
-        """Close the files; the feed can be used again after that."""
+        """Close the files; the feed can be used again after that. In a forked child it does nothing."""
+        if not self.is_ours:
+            return  # a thread of the parent may have held the lock
         with self._lock:
             tails, self._tails = self._tails, {}
         for tail in tails.values():
