@@ -122,7 +122,8 @@ class Line:
         self.port = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -133,8 +134,16 @@ class Line:
                 except OSError:
                     near.close()
                     continue
-                threading.Thread(target=self._carry, args=(near, far, False), daemon=True).start()
-                threading.Thread(target=self._carry, args=(far, near, True), daemon=True).start()
+                threading.Thread(target=self._carry_both, args=(near, far), daemon=True).start()
+
+    def _carry_both(self, near: socket.socket, far: socket.socket) -> None:
+        back = threading.Thread(target=self._carry, args=(far, near, True), daemon=True)
+        back.start()
+        self._carry(near, far, False)
+        back.join()
+        # Not before: what is closed under a thread that reads it may have become another file.
+        near.close()
+        far.close()
 
     def _carry(self, source: socket.socket, target: socket.socket, counts: bool) -> None:
         with contextlib.suppress(OSError):
@@ -149,11 +158,11 @@ class Line:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
-            end.close()
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
+        self._thread.join()
         self._listener.close()
 
 
@@ -537,6 +546,7 @@ def answering(answer: Callable[[socket.socket], object]) -> Iterator[str]:
     yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     with contextlib.suppress(OSError):
         listener.shutdown(socket.SHUT_RDWR)
+    thread.join(30)
     listener.close()
 
 
