@@ -78,6 +78,38 @@ def test_the_torn_tail_is_set_aside_and_reported():
     assert len(disk.image()[LOG]) == ends[-1]
 
 
+def test_each_torn_tail_of_a_log_is_kept():
+    """The second one took the place of the first, and with it the evidence of what had happened."""
+    disk, _ = written(records(3))
+    tails = [bytes([n]) * 50 for n in range(1, 12)]
+    paths = []
+
+    for tail in tails:
+        disk.files[LOG].data += tail
+        store, found = opened(disk)
+        paths.append(store.recovery_report.torn_path)
+        disk = disk.copy()
+
+    assert len(found) == 3
+    assert paths[:3] == ["/db/log-000001.torn", "/db/log-000001-2.torn", "/db/log-000001-3.torn"]
+    assert [disk.image()[path] for path in paths[:8]] == tails[:8]
+    assert paths[8:] == ["/db/log-000001-9.torn"] * 3, "not more and more of them"
+    assert disk.image()[paths[-1]] == tails[-1]
+
+
+def test_a_tail_that_an_open_had_kept_when_it_was_killed_is_not_kept_twice():
+    disk, _ = written(records(3))
+    disk.files[LOG].data += b"x" * 50
+    again = disk.copy()
+    opened(disk)
+    again.files["/db/log-000001.torn"] = disk.copy().files["/db/log-000001.torn"]
+
+    store, _ = opened(again)
+
+    assert store.recovery_report.torn_path == "/db/log-000001.torn"
+    assert [path for path in again.files if path.endswith(".torn")] == ["/db/log-000001.torn"]
+
+
 def test_a_tail_of_zeros_is_torn():
     disk, _ = written(records(3))
     disk.files[LOG].data += bytes(4096)

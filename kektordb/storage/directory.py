@@ -42,9 +42,9 @@ def log_name(number: int) -> str:
     return f"log-{number:06d}.aof"
 
 
-def torn_name(number: int) -> str:
-    """Return the name under which the end of a log is kept that was cut off."""
-    return f"log-{number:06d}.torn"
+def torn_name(number: int, n: int = 1) -> str:
+    """Return the name under which the n-th end of a log is kept that was cut off."""
+    return f"log-{number:06d}.torn" if n == 1 else f"log-{number:06d}-{n}.torn"
 
 
 def snapshot_name(number: int) -> str:

@@ -20,12 +20,13 @@ import msgspec
 from ..errors import CorruptLog, StorageError
 from .backend import File, write_all
 from .codec import FILE_HEADER_BYTES, LogName, decode_log_header
-from .directory import Directory, log_name, naming_errors, torn_name
+from .directory import TEMPORARY, Directory, log_name, naming_errors, torn_name
 from .log import Log, LogReader, Onward, Record, look_onward
 
 __all__ = ["RecoveryReport", "Replay"]
 
 COPY_BYTES = 4 << 20
+MAX_TORN = 9  # ends of one log that are kept; one more takes the place of the last
 MISSING = "the manifest names this log, but it is missing"
 _logger = logging.getLogger("kektordb")
 
@@ -220,25 +221,54 @@ class Replay:
         uuid = directory.manifest.uuid
         self.log = Log(file, path, name.number, uuid, reader.good_end, reader.good_seq, reader.chain, reader.digest)
 
-    def _set_aside(self, name: LogName, file: File, start: int) -> None:
+    def _set_aside(self, name: LogName, file: File, start: int) -> bool:
         """Keep what will go for a human eye; going on without it is better than not opening on a full disk."""
-        kept = torn_name(name.number)
+        directory, temporary = self._directory, TEMPORARY + torn_name(name.number)
         try:
-            target = self._directory.open_file(kept, "create")
-            try:
-                while data := file.pread(COPY_BYTES, start):
-                    write_all(target, data)
-                    start += len(data)
-                target.sync()
-            finally:
-                target.close()
-            self._directory.backend.sync_dir(self._directory.path)
+            kept, last = self._names_aside(name.number)
+            if last and self._holds(last, file, start):
+                kept = last  # an open was cut short when it had kept it
+            else:
+                self._copy(file, start, temporary)
+                directory.backend.replace(directory.join(temporary), directory.join(kept))
+            directory.backend.sync_dir(directory.path)
         except OSError as error:
-            self._directory.discard(kept)
-            _logger.warning("%s could not be written (%s)", self._directory.join(kept), error)
-            return
-        first = self.report.torn_path or self._directory.join(kept)
+            directory.discard(temporary)
+            _logger.warning("the end of %s could not be kept (%s)", directory.join(log_name(name.number)), error)
+            return False
+        first = self.report.torn_path or directory.join(kept)
         self.report = msgspec.structs.replace(self.report, torn_path=first)
+        return True
+
+    def _names_aside(self, number: int) -> tuple[str, str]:
+        """Return the name for what is kept of a log next, and that of what was kept last, empty for nothing."""
+        name = last = ""
+        for n in range(1, MAX_TORN + 1):
+            name = torn_name(number, n)
+            if not self._directory.backend.exists(self._directory.join(name)):
+                break
+            last = name
+        return name, last
+
+    def _holds(self, kept: str, file: File, start: int) -> bool:
+        other = self._directory.open_file(kept, "read")
+        try:
+            if other.size() != file.size() - start:
+                return False
+            places = range(0, other.size(), COPY_BYTES)
+            return all(other.pread(COPY_BYTES, at) == file.pread(COPY_BYTES, start + at) for at in places)
+        finally:
+            other.close()
+
+    def _copy(self, file: File, start: int, target: str) -> None:
+        copy = self._directory.open_file(target, "create")
+        try:
+            while data := file.pread(COPY_BYTES, start):
+                write_all(copy, data)
+                start += len(data)
+            copy.sync()
+        finally:
+            copy.close()
 
     def _go_on_behind_damage(self, i: int, damage: CorruptLog) -> None:
         self.report = msgspec.structs.replace(self.report, damage=str(damage))
@@ -259,13 +289,16 @@ class Replay:
         for record in reader.records() if reader is not None else ():
             log.append(record.type, (record.payload,))
         log.sync()
-        for old, bad in zip(self._names[i:], self._files[i:], strict=True):
-            if bad is not None:
-                self._set_aside(old, bad, 0)  # before the publication: the next open removes what is not named
+        # Before the publication: the next open removes what is not named.
+        kept = {
+            old.number
+            for old, bad in zip(self._names[i:], self._files[i:], strict=True)
+            if bad is not None and self._set_aside(old, bad, 0)
+        }
         logs = (*self._names[:i], LogName(number, name.seq, name.digest))
         directory.publish(msgspec.structs.replace(manifest, generation=number, logs=logs, close=None))
         self.close()  # what is open cannot be renamed on Windows
-        self._retire(i)
+        self._retire(i, kept)
         self.log = log
         self.sizes = {old.number: self.sizes[old.number] for old in self._names[:i]}
 
@@ -275,13 +308,14 @@ class Replay:
             raise StorageError("the log before a damaged one is missing")
         return file.size()
 
-    def _retire(self, i: int) -> None:
+    def _retire(self, i: int, kept: set[int]) -> None:
+        directory = self._directory
         for name in self._names[i:]:
-            source = self._directory.join(log_name(name.number))
-            target = self._directory.join(torn_name(name.number))
+            source = directory.join(log_name(name.number))
             with contextlib.suppress(OSError):
-                if self._directory.backend.exists(target):
-                    self._directory.backend.unlink(source)
+                if name.number in kept:
+                    directory.backend.unlink(source)
                     continue
-                self._directory.backend.replace(source, target)
+                target = directory.join(self._names_aside(name.number)[0])
+                directory.backend.replace(source, target)
                 self.report = msgspec.structs.replace(self.report, torn_path=self.report.torn_path or target)
