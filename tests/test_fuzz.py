@@ -166,6 +166,9 @@ def test_filters_mean_what_a_walk_over_all_rows_finds(campaign: Campaign) -> Non
 # -------------------------------------------------------------------------------------------------- metadata and texts
 
 
+LENGTHS = [1, 1, 2, 2, 5, 5, 20, 20, 20, 20, 20, 300]
+
+
 def any_text(rng: Chance) -> str:
     ranges = [(32, 127), (32, 127), (0xC0, 0x17F), (0x300, 0x36F), (0x400, 0x45F), (0x590, 0x6FF), (0x900, 0x97F)]
     ranges += [(0xE00, 0xE7F), (0x2000, 0x206F), (0x3040, 0x30FF), (0x4E00, 0x4F00), (0xAC00, 0xAD00), (0xFE00, 0xFF60)]
@@ -173,7 +176,7 @@ def any_text(rng: Chance) -> str:
     text = ""
     for _ in range(rng.randint(0, 8)):
         low, high = rng.choice(ranges)
-        text += "".join(chr(rng.randint(low, high)) for _ in range(rng.choice([1, 2, 5, 20, 300])))
+        text += "".join(chr(rng.randint(low, high)) for _ in range(rng.choice(LENGTHS)))
         text += rng.choice(["", " ", "'", "\u2019", "-", "\u200c", "\u00ad", "\u0301", "_", "\n", "\0"])
     return text
 
@@ -192,7 +195,7 @@ def test_no_text_is_too_strange_to_be_analysed(campaign: Campaign) -> None:
             assert start >= last  # bigrams overlap, but begin in order
             last = start
         assert all(0 < len(term.encode()) <= 4 * 255 for term in terms)
-        if terms:
+        if terms and rng.random() < 0.5:
             found = snippet(text, dict.fromkeys(rng.sample(terms, min(3, len(terms))), 1.0), analyzer)
             assert isinstance(found, str | None)
             assert isinstance(contains_phrase(text, text[: rng.randint(0, 40)], analyzer), bool)
