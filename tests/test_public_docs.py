@@ -14,8 +14,10 @@ ROOT = Path(__file__).parent.parent
 # A build in place is found without being installed.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))) if path.is_file()]
-# A block under the comment <!-- not run --> is a fragment, or needs what a test has not.
-BLOCK = re.compile(r"(?P<skip><!-- not run -->\s*)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
+# A block under the comment <!-- not run --> is a fragment, or needs what a test has not, or another test runs it.
+BLOCK = re.compile(
+    r"(?P<skip><!-- not run(?:: [\w/.]+)? -->\s*)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 
 
 def python_blocks(page: str) -> list[str]:
