@@ -11,22 +11,22 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from kektordb import _distance, _hnsw, errors
-from kektordb.database import Database, open
+from kektordb import errors
 from kektordb.errors import *  # noqa: F403
-from kektordb.index import Index
-from kektordb.quality import RecallCheck
-from kektordb.query import F
-from kektordb.results import Hit, Item, Results
-from kektordb.tasks import Task
 
 if TYPE_CHECKING:
     from kektordb.backup import restore
     from kektordb.checking import check
+    from kektordb.database import Database, open
     from kektordb.dumping import dump
+    from kektordb.index import Index
+    from kektordb.quality import RecallCheck
+    from kektordb.query import F
     from kektordb.remote.asynchronous import connect_async
     from kektordb.remote.database import connect
     from kektordb.repairing import repair
+    from kektordb.results import Hit, Item, Results
+    from kektordb.tasks import Task
     from kektordb.undumping import load
 
 __version__ = "0.1.0"
@@ -53,13 +53,22 @@ __all__ = [
     "restore",
 ]
 
-# What few programs need is loaded when it is first asked for.
+# Loaded when it is first asked for: `kektordb --help` needs nothing of it, a client over HTTP little.
 _LAZY = {
+    "Database": "kektordb.database",
+    "F": "kektordb.query",
+    "Hit": "kektordb.results",
+    "Index": "kektordb.index",
+    "Item": "kektordb.results",
+    "RecallCheck": "kektordb.quality",
+    "Results": "kektordb.results",
+    "Task": "kektordb.tasks",
     "check": "kektordb.checking",
     "connect": "kektordb.remote.database",
     "connect_async": "kektordb.remote.asynchronous",
     "dump": "kektordb.dumping",
     "load": "kektordb.undumping",
+    "open": "kektordb.database",
     "repair": "kektordb.repairing",
     "restore": "kektordb.backup",
 }
@@ -87,6 +96,8 @@ def build_info() -> dict[str, Any]:
         machines; the environment variable ``KEKTORDB_ISA`` asks for a lower one), ``openmp`` (whether batches use
         threads), ``compiler``.
     """
+    from kektordb import _distance, _hnsw
+
     return {
         "version": __version__,
         "isa": _distance.isa,

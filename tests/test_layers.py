@@ -177,7 +177,7 @@ def test_storage_knows_bytes_and_no_arrays() -> None:
 
 
 def test_importing_loads_nothing_heavy() -> None:
-    code = "import sys, kektordb; print(' '.join(sys.modules))"
+    code = "import sys; from kektordb import open; print(' '.join(sys.modules))"
     environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     loaded = set(done.stdout.split())
@@ -186,6 +186,16 @@ def test_importing_loads_nothing_heavy() -> None:
     assert "numpy" in loaded
     heavy = {"blosc2", "lark", "Stemmer", "asyncio", "email", "tqdm", "multiprocessing", "http", "sklearn"}
     assert loaded & heavy == set()
+
+
+def test_importing_the_package_alone_loads_next_to_nothing() -> None:
+    code = "import sys, kektordb; print(' '.join(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    loaded = set(done.stdout.split())
+
+    assert {name for name in loaded if name.startswith("kektordb")} == {"kektordb", "kektordb.errors"}
+    assert loaded & {"numpy", "msgspec"} == set()
 
 
 # ---------------------------------------------------------------------------------------------------------- byte order

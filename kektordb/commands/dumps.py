@@ -5,8 +5,6 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from kektordb.commands.answer import Answer, bar, count, new_command
 
 if TYPE_CHECKING:
@@ -40,5 +38,7 @@ def _load(arguments: Namespace) -> Answer:
 
 
 def _answer(report: DumpReport, path: str) -> Answer:
+    import msgspec
+
     indexes, items = count(report.n_indexes, "index", "indexes"), count(report.n_items, "item")
     return Answer(msgspec.to_builtins(report), f"{path}: {indexes}, {items}, {count(report.n_keys, 'key')}")

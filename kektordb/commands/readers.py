@@ -17,10 +17,8 @@ import numpy.typing as npt
 
 from kektordb.errors import ConfigError, StorageError
 
-__all__ = ["FORMATS", "Part", "format_of", "n_items_of", "read_parts"]
+__all__ = ["Part", "n_items_of", "read_parts"]
 
-FORMATS = ("jsonl", "csv", "npy", "fvecs", "parquet")
-ENDINGS = {"ndjson": "jsonl", "json": "jsonl", "pq": "parquet"}
 # CSV fields may hold whole vectors as text.
 MAX_FIELD = 16 << 20
 # Integers up to here fit in 64 bits.
@@ -34,17 +32,6 @@ class Part(NamedTuple):
     ids: list[str]
     vectors: npt.NDArray[np.float32]
     metadata: list[dict[str, Any] | None]
-
-
-def format_of(path: str, given: str | None) -> str:
-    """Return the format of a file, by its ending if it is not given. Raises ConfigError."""
-    if given is not None:
-        return given
-    ending = path.rpartition(".")[2].lower()
-    ending = ENDINGS.get(ending, ending)
-    if ending not in FORMATS:
-        raise ConfigError(f"expected --format for {path!r:.80}: {', '.join(FORMATS)}")
-    return ending
 
 
 def read_parts(path: str, format: str, size: int, ids: str | None, metadata: str | None) -> Iterator[Part]:

@@ -9,11 +9,9 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from kektordb.commands.answer import DAMAGED, DONE, Answer, bar, count, new_command, table
-from kektordb.commands.readers import FORMATS, format_of, n_items_of, read_parts
+from kektordb.commands.formats import FORMATS, WRITTEN, format_of
 from kektordb.commands.target import add_creation, add_target, index_of, opened, token_of
-from kektordb.commands.writers import WRITTEN, writing
 from kektordb.errors import ConfigError, KektorError
-from kektordb.progress import show
 
 if TYPE_CHECKING:
     from kektordb.commands.answer import Commands
@@ -54,6 +52,9 @@ def add(commands: Commands) -> None:
 
 
 def _import(arguments: Namespace) -> Answer:
+    from kektordb.commands.readers import n_items_of, read_parts
+    from kektordb.progress import show
+
     if arguments.source is not None:
         return _import_from(arguments)
     if arguments.index is None or arguments.file is None:
@@ -116,6 +117,9 @@ def _import_from(arguments: Namespace) -> Answer:
 
 
 def _export(arguments: Namespace) -> Answer:
+    from kektordb.commands.writers import writing
+    from kektordb.progress import show
+
     format = format_of(arguments.file, arguments.format)
     if format not in WRITTEN:
         raise ConfigError(f"expected one of {', '.join(WRITTEN)} to write, got {format}")

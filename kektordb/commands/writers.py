@@ -17,9 +17,8 @@ from kektordb.errors import KektorError, StorageError
 if TYPE_CHECKING:
     from kektordb.results import Item
 
-__all__ = ["WRITTEN", "writing"]
+__all__ = ["writing"]
 
-WRITTEN = ("jsonl", "csv", "npy", "parquet")
 NPY_HEAD = 128
 
 Write = Callable[[Sequence["Item"]], None]
