@@ -1,5 +1,5 @@
 # Everything happens in .venv, which each target makes or brings up to date when it has to.
-#   make demo|test|check|bench|crash|soak|fuzz|debug|tsan|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
+#   make demo|test|check|bench|clients|crash|schema|soak|fuzz|debug|tsan|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
 
 ifdef PYTHON
 CHOSEN := $(PYTHON)
@@ -19,7 +19,7 @@ BUILD_LOG := build/build.log
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench crash soak fuzz debug tsan build clean always
+.PHONY: demo test check bench clients crash schema soak fuzz debug tsan build clean always
 
 demo: $(VENV)/.built $(VENV)/.extra-examples
 	$(PY) examples/quickstart.py
@@ -44,6 +44,21 @@ bench: $(VENV)/.built $(VENV)/.bench
 # Every test marked "crash" in its long form: about an hour; KEKTORDB_CRASH_… choose other counts (docs/durability.md).
 crash: $(VENV)/.built $(VENV)/.extra-test
 	$(PY) -m pytest tests -m crash $(PYTEST_ARGS)
+
+# The published clients of the original against our server. Their wheels are fetched, not kept; what cannot be had is an
+# error here, and a line of text in .ci/run.
+CLIENTS := 0.2.2 0.3.0 0.4.5 0.5.1 0.6.2
+WHEELS := build/clients
+clients: $(WHEELS)/.complete $(VENV)/.built $(VENV)/.extra-test
+	KEKTORDB_CLIENT_WHEELS="$(abspath $(WHEELS))" $(PY) -m pytest -rs tests/test_official_clients.py $(PYTEST_ARGS)
+
+$(WHEELS)/.complete: Makefile $(VENV)/.made
+	@mkdir -p $(WHEELS)
+	$(foreach version,$(CLIENTS),$(PY) -m pip download -q --no-deps -d $(WHEELS) kektordb-client==$(version) &&) touch $@
+
+# Some 10,000 requests that are made of the description at /openapi.json, right and wrong ones; a few minutes.
+schema: $(VENV)/.built $(VENV)/.extra-test
+	KEKTORDB_SCHEMA_EXAMPLES=150 $(PY) -m pytest -s tests/test_schema.py $(PYTEST_ARGS)
 
 # A writer that is saved each minute and killed each two, for SOAK_MINUTES.
 SOAK_MINUTES ?= 30

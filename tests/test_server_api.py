@@ -653,7 +653,7 @@ def test_nodes_have_properties(call: Caller) -> None:
     ]
     call.ok("POST", f"{ACTIONS}/create", {"index_name": "empty"})
     body = {"index_name": "empty", "node_id": "x", "properties": {}}
-    assert call("POST", "/graph/actions/set-node-properties", body).status == 400
+    assert call("POST", "/graph/actions/set-node-properties", body).status == 409
 
 
 # ------------------------------------------------------------------------------------------------------ system

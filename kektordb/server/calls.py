@@ -15,7 +15,10 @@ from kektordb.server.errors import HttpError
 if TYPE_CHECKING:
     from kektordb.server.service import Service
 
-__all__ = ["Call", "Handler", "Raw", "Reply", "Route", "Table"]
+__all__ = ["MAX_SECONDS", "Call", "Handler", "Raw", "Reply", "Route", "Table"]
+
+
+MAX_SECONDS = 1e6
 
 
 class Raw(msgspec.Struct, frozen=True):
@@ -72,12 +75,17 @@ class Call:
 
     def query_int(self, name: str, default: int, low: int, high: int) -> int:
         """Return a number of the URL."""
-        text = self.query(name)
-        if not text:
-            return default
+        text = self.query(name, str(default))
         if not re.fullmatch(r"-?[0-9]{1,18}", text) or not low <= int(text) <= high:
             raise HttpError(400, f"expected {name} to be an integer from {low} to {high}")
         return int(text)
+
+    def query_seconds(self, name: str) -> float:
+        """Return a time of the URL; 0 when there is none."""
+        text = self.query(name, "0")
+        if not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,30})?([eE][-+]?[0-9]{1,3})?", text) or float(text) > MAX_SECONDS:
+            raise HttpError(400, f"expected {name} in seconds")
+        return float(text)
 
 
 Handler = Callable[[Call], Any]
@@ -95,8 +103,8 @@ class Route:
         Takes the `Call`, returns a struct, a `Reply` or `Raw`.
     takes : type, optional
         The struct of the body; a body is read only then.
-    gives : type, optional
-        The struct of the answer, for its description.
+    gives : type or tuple of types, optional
+        The struct of the answer, for its description; several when it depends on the request.
     status : int
         Of the answer, for its description.
     writes : bool

@@ -34,11 +34,15 @@ _FLOAT32 = np.dtype("<f4")
 MAX_EXACT_POWER = 22
 
 
-def decode_hook(type: object, value: object) -> npt.NDArray[np.float32]:
+def decode_hook(_: object, value: object) -> npt.NDArray[np.float32]:
     """Return the vector that a list of numbers, a base64 string, or bytes stand for: little-endian float32."""
     if isinstance(value, list):
         try:
-            return np.frombuffer(array("f", value), np.float32)
+            row = np.frombuffer(array("f", value), np.float32)
+            # An array takes True as 1. To look at the types of all would take longer than all the rest.
+            if ((row == 0) | (row == 1)).any() and bool in map(type, value):
+                raise TypeError
+            return row
         except (TypeError, OverflowError):
             raise ValueError("Expected numbers in a vector") from None
     if isinstance(value, str):

@@ -12,6 +12,8 @@ import numpy as np
 from kektordb import __version__
 from kektordb.server.calls import Route
 from kektordb.server.replies import Failure
+from kektordb.server.shapes import NEEDED_QUERIES, PARTS, QUERIES, describe_body
+from kektordb.server.structs import Item
 
 __all__ = ["PAGE", "describe"]
 
@@ -20,12 +22,6 @@ _VECTOR = {
     "description": "Numbers; or base64 of little-endian float32; in msgpack also the float32 themselves.",
     "oneOf": [{"type": "array", "items": {"type": "number"}}, {"type": "string", "contentEncoding": "base64"}],
 }
-QUERIES = {
-    "/kv": ("prefix", "after", "limit"),
-    "/vector/indexes/{name}/export": ("limit", "offset"),
-    "/debug/profile": ("seconds",),
-    "/replicate": ("position", "max_bytes", "wait"),
-}
 ERRORS = {
     "400": "The request is wrong; the text says where.",
     "401": "No token, or a wrong one.",
@@ -33,17 +29,29 @@ ERRORS = {
     "404": "There is no such thing.",
     "409": "There is such a thing already; of followers, that they do not belong here.",
     "410": "Of followers: the records are in no log any more.",
+    "408": "The body did not come in time.",
     "413": "The body is too large.",
+    "421": "The server is not known under the name in the Host header.",
+    "501": "The original has this; it is not served here.",
     "503": "Too many requests at a time.",
+    "507": "No room is left for writes.",
 }
+KINDS = ("application/json", "application/msgpack")
+# What is no HTTP is answered before there is a route.
+PLAIN = ("400", "401")
 
 
 def describe(routes: Sequence[Route]) -> bytes:
     """Return the OpenAPI document of `routes` as JSON."""
-    types = {type_ for route in routes for type_ in (route.takes, route.gives) if type_ is not None}
+    types = {type_ for route in routes for type_ in (route.takes, *_given(route)) if type_ is not None}
     ordered = sorted(types, key=str)
     schemas, components = msgspec.json.schema_components(ordered, schema_hook=_schema, ref_template=_REF)
     schema_of = dict(zip(ordered, schemas, strict=True))
+    for kind in {route.takes for route in routes if route.takes is not None} | {Item}:
+        if isinstance(kind, type):
+            components[kind.__name__] = describe_body(kind, components[kind.__name__])
+        else:
+            schema_of[kind] = describe_body(kind, schema_of[kind])
     failure, more = msgspec.json.schema_components([Failure], ref_template=_REF)
     components = {**components, **more}
     paths: dict[str, dict[str, Any]] = {}
@@ -61,12 +69,10 @@ def describe(routes: Sequence[Route]) -> bytes:
 
 def _operation(route: Route, schema_of: dict[Any, Any], failure: dict[str, Any]) -> dict[str, Any]:
     names = re.findall(r"\{(\w+)\}", route.path)
-    parameters = [
-        {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}} for name in names
-    ]
+    parameters = [{"name": name, "in": "path", "required": True, "schema": PARTS[name]} for name in names]
     parameters += [
-        {"name": name, "in": "query", "required": False, "schema": {"type": "string"}}
-        for name in QUERIES.get(route.path, ())
+        {"name": name, "in": "query", "required": (route.path, name) in NEEDED_QUERIES, "schema": schema}
+        for name, schema in QUERIES.get(route.path, {}).items()
     ]
     operation: dict[str, Any] = {
         "summary": route.summary,
@@ -77,23 +83,29 @@ def _operation(route: Route, schema_of: dict[Any, Any], failure: dict[str, Any])
     if route.is_open:
         operation["security"] = []
     for status, text in ERRORS.items():
-        kind = "text/plain" if status == "401" else "application/json"
-        schema = {"type": "string"} if status == "401" else failure
-        operation["responses"][status] = {"description": text, "content": {kind: {"schema": schema}}}
+        content = {kind: {"schema": failure} for kind in KINDS if status != "401"}
+        if status in PLAIN:
+            content["text/plain"] = {"schema": {"type": "string"}}
+        operation["responses"][status] = {"description": text, "content": content}
     if parameters:
         operation["parameters"] = parameters
     if route.takes is not None:
-        content = {kind: {"schema": schema_of[route.takes]} for kind in ("application/json", "application/msgpack")}
+        content = {kind: {"schema": schema_of[route.takes]} for kind in KINDS}
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
 
 def _answer(route: Route, schema_of: dict[Any, Any]) -> dict[str, Any]:
     answer: dict[str, Any] = {"description": "It was done."}
-    if route.gives is not None:
-        schema = schema_of[route.gives]
-        answer["content"] = {kind: {"schema": schema} for kind in ("application/json", "application/msgpack")}
+    schemas = [schema_of[type_] for type_ in _given(route)]
+    if schemas:
+        schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
+        answer["content"] = {kind: {"schema": schema} for kind in KINDS}
     return answer
+
+
+def _given(route: Route) -> tuple[Any, ...]:
+    return route.gives if isinstance(route.gives, tuple) else () if route.gives is None else (route.gives,)
 
 
 def _schema(type_: type) -> dict[str, Any]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["LOOPBACK", "Limits", "Options"]
+__all__ = ["LOOPBACK", "MAX_LISTED", "MAX_PROFILE_S", "Limits", "Options"]
 
 # Names under which a browser or client on this machine reaches it.
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
+# Keys of one answer; seconds of one profile.
+MAX_LISTED = 10_000
+MAX_PROFILE_S = 60
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):

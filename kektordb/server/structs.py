@@ -12,16 +12,22 @@ __all__ = [
     "AddBatch",
     "AddItem",
     "Compress",
+    "Connected",
     "Count",
     "CreateIndex",
     "DeleteItems",
+    "Explain",
     "GetItems",
+    "Import",
+    "Incoming",
     "IndexName",
     "Item",
     "KeyValue",
     "Link",
+    "Node",
     "NodeProperties",
     "Nodes",
+    "Outgoing",
     "Path",
     "Relations",
     "Search",
@@ -97,6 +103,10 @@ class AddBatch(msgspec.Struct):
     replace: bool | None = None
 
 
+class Import(AddBatch):
+    """As AddBatch, and not empty."""
+
+
 class Search(msgspec.Struct):
     """A search by vector, filter, words, or several of them."""
 
@@ -113,7 +123,7 @@ class Search(msgspec.Struct):
     include_relations: list[str] | None = None
     hydrate_relations: bool | None = None
     hydrate: bool | None = None
-    graph_filter: Any = None
+    graph_filter: Metadata | None = None
     snippet: bool | None = None
 
 
@@ -136,6 +146,10 @@ class Count(msgspec.Struct):
     index_name: str = ""
     filter: str | None = None
     params: Metadata | None = None
+
+
+class Explain(Count):
+    """Which filter to explain."""
 
 
 class DeleteItems(msgspec.Struct):
@@ -178,7 +192,7 @@ class StartMaintenance(msgspec.Struct):
 
 
 class Link(msgspec.Struct):
-    """An edge between two nodes, or what is known of one."""
+    """An edge between two nodes, and with an inverse relation the one back."""
 
     index_name: str | None = None
     source_id: str = ""
@@ -187,11 +201,35 @@ class Link(msgspec.Struct):
     inverse_relation_type: str | None = None
 
 
+class Outgoing(msgspec.Struct):
+    """The edges of one relation that go out from a node."""
+
+    index_name: str | None = None
+    source_id: str = ""
+    relation_type: str = ""
+
+
+class Connected(Outgoing):
+    """The items that edges lead to: of one index."""
+
+
+class Incoming(msgspec.Struct):
+    """The edges of one relation that come to a node."""
+
+    index_name: str | None = None
+    target_id: str = ""
+    relation_type: str = ""
+
+
 class Relations(msgspec.Struct):
     """A node."""
 
     index_name: str | None = None
     node_id: str = ""
+
+
+class Node(Relations):
+    """An item of an index."""
 
 
 class Path(msgspec.Struct):

@@ -20,7 +20,7 @@ from kektordb.server.replies import (
 )
 from kektordb.server.routes.items import data_of
 from kektordb.server.routes.search import node_of
-from kektordb.server.structs import Link, Path, Relations, Subgraph, Traverse
+from kektordb.server.structs import Connected, Incoming, Link, Outgoing, Path, Relations, Subgraph, Traverse
 
 __all__ = ["ROUTES"]
 
@@ -41,14 +41,14 @@ def link(call: Call) -> Status:
 def unlink(call: Call) -> Status:
     """Remove a link, if it is there."""
     body: Link = call.body
-    _check(body.source_id, body.target_id, body.relation_type)
+    _check(body.source_id, body.target_id, body.relation_type, body.inverse_relation_type or "-")
     call.service.edges.unlink(*_named(call, body))
     return Status(message="Link removed")
 
 
 def get_links(call: Call) -> Targets:
     """Return where the links of a relation lead."""
-    body: Link = call.body
+    body: Outgoing = call.body
     _check(body.source_id, body.relation_type)
     space = _space(call, body.index_name)
     targets = call.service.edges.targets(space, body.source_id, body.relation_type)
@@ -57,7 +57,7 @@ def get_links(call: Call) -> Targets:
 
 def get_connections(call: Call) -> Connections:
     """Return the items that the links of a relation lead to."""
-    body: Link = call.body
+    body: Connected = call.body
     _check(body.source_id, body.relation_type)
     index = call.service.index(body.index_name or "")
     targets = call.service.edges.targets(index.name, body.source_id, body.relation_type)
@@ -66,7 +66,7 @@ def get_connections(call: Call) -> Connections:
 
 def get_incoming(call: Call) -> Sources:
     """Return where the links of a relation come from."""
-    body: Link = call.body
+    body: Incoming = call.body
     _check(body.target_id, body.relation_type)
     space = _space(call, body.index_name)
     sources = call.service.edges.sources(space, body.target_id, body.relation_type)
@@ -184,9 +184,9 @@ def _reads(name: str, handler: object, takes: object, gives: object) -> Route:
 ROUTES = (
     Route("POST", "/graph/actions/link", link, takes=Link, gives=Status, writes=True),
     Route("POST", "/graph/actions/unlink", unlink, takes=Link, gives=Status, writes=True),
-    _reads("get-links", get_links, Link, Targets),
-    _reads("get-connections", get_connections, Link, Connections),
-    _reads("get-incoming", get_incoming, Link, Sources),
+    _reads("get-links", get_links, Outgoing, Targets),
+    _reads("get-connections", get_connections, Connected, Connections),
+    _reads("get-incoming", get_incoming, Incoming, Sources),
     _reads("get-all-relations", get_all_relations, Relations, NodeRelations),
     _reads("get-all-incoming", get_all_incoming, Relations, NodeRelations),
     _reads("find-path", find_path, Path, Walk),

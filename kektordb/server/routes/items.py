@@ -16,6 +16,7 @@ from kektordb.server.errors import HttpError
 from kektordb.server.options import Limits
 from kektordb.server.replies import Added, Exported, Place, Removed, Status, TaskInfo, VectorData
 from kektordb.server.structs import AddBatch, AddItem, DeleteItems, GetItems, IndexName, UpdateMetadata
+from kektordb.validation import check_name
 
 __all__ = ["ROUTES", "as_matrix", "check_keys", "data_of"]
 
@@ -54,6 +55,7 @@ def import_items(call: Call) -> Reply:
     body: AddBatch = call.body
     if not body.index_name or not (body.vectors or body.ids):
         raise HttpError(400, "Missing index_name or vectors", "ConfigError")
+    check_name(body.index_name)
     jobs = call.service.jobs
     try:
         n = _put_all(call, call.service.index(body.index_name))
@@ -106,9 +108,9 @@ def _columns(body: AddBatch, limits: Limits) -> tuple[list[str], Any, list[Any] 
 
 def as_matrix(flat: Any, n: int) -> Any:
     """Return rows that stand one after the other as an array (n, dim)."""
-    if n == 0:
+    if n == 0 and not len(flat):
         return np.empty((0, 1), np.float32)
-    if not len(flat) or len(flat) % n:
+    if n == 0 or not len(flat) or len(flat) % n:
         raise HttpError(400, f"expected a matrix of {n} rows, got {len(flat)} numbers", "VectorError")
     return flat.reshape(n, -1)
 
@@ -205,12 +207,12 @@ def export(call: Call) -> Exported:
     return Exported(data, offset + len(page) < len(ids), offset + len(page), len(ids))
 
 
-_BATCH: dict[str, Any] = {"takes": structs.AddBatch, "writes": True}
-
 ROUTES = (
     Route("POST", "/vector/actions/add", add, takes=AddItem, gives=Status, writes=True, aliases=["/vector/add"]),
-    Route("POST", "/vector/actions/add-batch", add_batch, gives=Added, **_BATCH),
-    Route("POST", "/vector/actions/import", import_items, gives=TaskInfo, status=202, **_BATCH),
+    Route("POST", "/vector/actions/add-batch", add_batch, takes=AddBatch, gives=Added, writes=True),
+    Route(
+        "POST", "/vector/actions/import", import_items, takes=structs.Import, gives=TaskInfo, status=202, writes=True
+    ),
     Route("POST", "/vector/actions/import/commit", commit_import, takes=IndexName, gives=Status, writes=True),
     Route(
         "POST",

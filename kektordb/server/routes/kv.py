@@ -7,12 +7,11 @@ from itertools import islice
 from kektordb.server.calls import Call, Route
 from kektordb.server.edges import RESERVED
 from kektordb.server.errors import HttpError
+from kektordb.server.options import MAX_LISTED
 from kektordb.server.replies import Keys, KeyValuePair, Status
 from kektordb.server.structs import KeyValue
 
 __all__ = ["ROUTES"]
-
-MAX_KEYS = 10_000
 
 
 def get_value(call: Call) -> KeyValuePair:
@@ -42,7 +41,7 @@ def delete_value(call: Call) -> Status:
 def list_keys(call: Call) -> Keys:
     """List keys in order: those that begin with `prefix`, after the key `after`, at most `limit`."""
     prefix, after = call.query("prefix"), call.query("after")
-    limit = call.query_int("limit", 1000, 1, MAX_KEYS)
+    limit = call.query_int("limit", 1000, 1, MAX_LISTED)
     found = (key for key in call.service.database.kv.prefix(prefix) if key > after and not key.startswith(RESERVED))
     keys = list(islice(found, limit + 1))
     return Keys(keys[:limit], keys[limit - 1]) if len(keys) > limit else Keys(keys)

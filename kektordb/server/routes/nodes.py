@@ -9,7 +9,7 @@ from kektordb.server.calls import Call, Route
 from kektordb.server.errors import HttpError
 from kektordb.server.replies import NodeList, Properties, PropertiesOf
 from kektordb.server.routes.items import check_keys
-from kektordb.server.structs import NodeProperties, Nodes, Relations
+from kektordb.server.structs import Node, NodeProperties, Nodes
 
 __all__ = ["ROUTES"]
 
@@ -30,7 +30,7 @@ def set_properties(call: Call) -> Properties:
             break
         except errors.ItemNotFound:
             if index.dim is None:
-                raise HttpError(400, "the first item of an index needs a vector", "VectorError") from None
+                raise HttpError(409, "the first item of an index needs a vector", "VectorError") from None
         try:
             index.add(body.node_id, np.zeros(index.dim, np.float32), properties)
             break
@@ -42,7 +42,7 @@ def set_properties(call: Call) -> Properties:
 
 def get_properties(call: Call) -> Properties:
     """Return the properties of a node."""
-    body: Relations = call.body
+    body: Node = call.body
     item = call.service.index(body.index_name or "").get(body.node_id)
     if item is None:
         raise HttpError(404, f"node '{body.node_id}' not found", "ItemNotFound")
@@ -67,6 +67,6 @@ ROUTES = (
         gives=Properties,
         writes=True,
     ),
-    Route("POST", "/graph/actions/get-node-properties", get_properties, takes=Relations, gives=Properties),
+    Route("POST", "/graph/actions/get-node-properties", get_properties, takes=Node, gives=Properties),
     Route("POST", "/graph/actions/search-nodes", search_nodes, takes=Nodes, gives=NodeList, threaded=True),
 )

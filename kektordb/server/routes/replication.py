@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator
 
 from kektordb import errors
@@ -47,16 +46,14 @@ def is_held(call: Call, waited_s: float) -> bool:
     """Tell whether there is nothing new for a follower, which may wait longer."""
     feed, database = _feed(call), call.service.database
     assert feed is not None
-    text = call.query("wait", "0")
-    if re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6})?", text) is None:
-        raise HttpError(400, "expected wait in seconds")
+    longest_s = min(call.query_seconds("wait"), call.service.limits.max_wait_s)
     wanted = Position.parse(call.query("position"))
     database._live()
     store = database._store
     assert store is not None
     if wanted.history != store.lineage.history or wanted.seq != store.last_seq:
         return False
-    return waited_s < min(float(text), call.service.limits.max_wait_s)
+    return waited_s < longest_s
 
 
 def _feed(call: Call) -> Feed:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 from msgspec import UNSET
 
 from kektordb.index import Index
@@ -19,8 +20,8 @@ from kektordb.server.errors import HttpError
 from kektordb.server.options import Limits
 from kektordb.server.replies import Counted, GraphNode, Hits, Ids, Plan, Scored
 from kektordb.server.routes.items import as_matrix, data_of
-from kektordb.server.structs import Count, Search, SearchBatch
-from kektordb.validation import check_fusion
+from kektordb.server.structs import Count, Explain, Search, SearchBatch
+from kektordb.validation import check_fusion, check_include
 
 __all__ = ["ROUTES", "node_of"]
 
@@ -61,6 +62,7 @@ def search(call: Call) -> Ids | Relating:
     if body.graph_filter:
         raise HttpError(501, "graph_filter is not served here")
     if k == 0:
+        _check_rest(body)
         return Ids([])
     if not (body.include_relations or body.hydrate):
         found = _find(index, body, k, ())
@@ -75,6 +77,7 @@ def search_with_scores(call: Call) -> Hits:
     k = _check_k(body.k, call.service.limits)
     include = tuple(body.include or ())
     if k == 0:
+        _check_rest(body)
         return Hits([])
     found = _find(index, body, k, include)
     if isinstance(found, list):
@@ -101,13 +104,15 @@ def search_batch(call: Call) -> list[Hits]:
     k = _check_k(body.k, limits)
     if not 0 <= body.n <= limits.max_batch or body.matrix is None:
         raise HttpError(400, f"expected n from 0 to {limits.max_batch}, and a matrix", "ConfigError")
+    include, ef = tuple(body.include or ()), _check_ef(body.ef_search)
+    check_include(include)
+    queries = as_matrix(body.matrix, body.n)
     if k == 0 or body.n == 0:
+        _check_finite(queries)
         return [Hits([]) for _ in range(body.n)]
     if body.n * k > limits.max_batch * DEFAULT_K:
         raise HttpError(400, f"expected at most {limits.max_batch * DEFAULT_K} results in all", "ConfigError")
-    include = tuple(body.include or ())
-    queries = as_matrix(body.matrix, body.n)
-    results = index.search_batch(queries, k, _check_ef(body.ef_search), body.filter or None, body.params, include)
+    results = index.search_batch(queries, k, ef, body.filter or None, body.params, include)
     shown = None if body.include is None else frozenset(include)
     return [Hits(_scored(found, shown, False)) for found in results]
 
@@ -126,7 +131,7 @@ def list_ids(call: Call) -> Ids:
 
 def explain(call: Call) -> Plan:
     """Say how a filter runs."""
-    body: Count = call.body
+    body: Explain = call.body
     if not body.filter:
         raise HttpError(400, "expected a filter", "ConfigError")
     return Plan(str(call.service.index(body.index_name).explain(body.filter, body.params)))
@@ -146,6 +151,20 @@ def _check_ef(ef: int | None) -> int | None:
     if not 0 < ef <= MAX_EF:
         raise HttpError(400, f"expected ef_search from 0 to {MAX_EF}, got {ef}", "ConfigError")
     return ef
+
+
+def _check_rest(body: Search) -> None:
+    """Check what a search for nothing does not come to."""
+    _check_ef(body.ef_search)
+    check_include(body.include or ())
+    _check_finite(body.query_vector)
+    if body.alpha is not None or body.fusion:
+        check_fusion(0.5 if body.alpha is None else body.alpha, body.fusion or "minmax")
+
+
+def _check_finite(values: npt.NDArray[np.float32] | None) -> None:
+    if values is not None and not np.isfinite(values).all():
+        raise HttpError(400, "expected finite numbers, got NaN or Inf", "VectorError")
 
 
 def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results | list[str]:
@@ -258,7 +277,7 @@ ROUTES = (
         "/vector/actions/search",
         search,
         takes=Search,
-        gives=Ids,
+        gives=(Ids, Relating),
         threaded=takes_long,
         aliases=["/vector/search"],
     ),
@@ -268,5 +287,5 @@ ROUTES = (
     Route("POST", "/vector/actions/search-batch", search_batch, takes=SearchBatch, gives=list[Hits], threaded=True),
     Route("POST", "/vector/actions/count", count, takes=Count, gives=Counted, threaded=True),
     Route("POST", "/vector/actions/list-ids", list_ids, takes=Count, gives=Ids, threaded=True),
-    Route("POST", "/vector/actions/explain", explain, takes=Count, gives=Plan, threaded=True),
+    Route("POST", "/vector/actions/explain", explain, takes=Explain, gives=Plan, threaded=True),
 )

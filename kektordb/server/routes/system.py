@@ -7,12 +7,11 @@ from collections import Counter
 from kektordb import __version__
 from kektordb.server.calls import Call, Raw, Route
 from kektordb.server.openapi import PAGE, describe
+from kektordb.server.options import MAX_PROFILE_S
 from kektordb.server.profiling import profile
 from kektordb.server.replies import Report, Status
 
 __all__ = ["ROUTES"]
-
-MAX_PROFILE_S = 60
 
 
 def health(call: Call) -> Status:
