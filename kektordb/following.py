@@ -9,7 +9,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kektordb.errors import CorruptData, HistoryDiverged, SnapshotNeeded, StorageError
 from kektordb.operations import Operation, decoded
@@ -42,7 +42,10 @@ MAX_SNAPSHOTS = 3
 
 
 class Source(Protocol):
-    """Where a follower has its records from: a `Feed`, or something that asks a distant one."""
+    """Where a follower has its records from: a `Feed`, or something that asks a distant one.
+
+    One that has a number `wait_s` is asked to wait so long for something new, and then from two threads at a time.
+    """
 
     def read(self, position: str, max_bytes: int, timeout: float) -> bytes:
         """See `Feed.read`."""
@@ -51,6 +54,14 @@ class Source(Protocol):
     def snapshot(self, write: Callable[[bytes], object]) -> None:
         """See `Feed.snapshot`."""
         ...
+
+
+class Ahead(NamedTuple):
+    """What a source answered to a position, or why it did not, after so many seconds."""
+
+    asked: Position
+    message: bytes | Exception
+    seconds: float
 
 
 class Following:
@@ -93,6 +104,7 @@ class Following:
         self._n_errors = 0
         # One step at a time: asked for by the thread and by `refresh`.
         self._stepping = threading.Lock()
+        self._wait_s: float = getattr(source, "wait_s", 0.0)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -134,16 +146,37 @@ class Following:
         if self._close_source is not None:
             self._close_source()  # only files that are open: it goes on when it is asked again
 
-    def look(self, database: Database) -> float:
+    @property
+    def waits(self) -> bool:
+        """Whether the source may be asked to wait for something new: there is nothing else, and nothing is wrong."""
+        return self._wait_s > 0 and self._behind_bytes == 0 and self._n_errors == 0
+
+    def ask_ahead(self, asked: Position) -> Ahead:
+        """Ask what comes behind a position, and wait for it: without a lock, so that `refresh` need not."""
+        began = self._clock()
+        message: bytes | Exception
+        try:
+            message = self._source.read(str(asked), MAX_CHUNK_BYTES, self._wait_s)
+        except Exception as error:  # raised again where it is looked at
+            message = error
+        return Ahead(asked, message, self._clock() - began)
+
+    def look(self, database: Database, ahead: Ahead | None = None) -> float:
         """Take in what there is, for the thread; return after how many seconds to look again."""
         try:
-            self._step(database)
+            n_bytes = self._step(database, ahead)
         except Exception as error:  # the outermost loop of the thread
             self._note_error(database, error)
             self._n_errors += 1
             return min(MAX_PAUSE_S, self._interval_s * float(2 ** min(self._n_errors, 10)))
         self._n_errors = 0
-        return self._interval_s if self._behind_bytes == 0 else 0.0
+        if self._behind_bytes != 0:
+            return 0.0
+        if self._wait_s == 0:
+            return self._interval_s
+        # A source that did not wait, though it had nothing, is not asked without end.
+        waited_s = 0.0 if ahead is None else ahead.seconds
+        return 0.0 if n_bytes else max(0.0, self._interval_s - waited_s)
 
     def _note_error(self, database: Database, error: Exception) -> None:
         if repr(error) != repr(self.error) and not database.closed:
@@ -175,13 +208,19 @@ class Following:
             if not n_bytes or not self._behind_bytes or not left or left < 0:
                 break  # also when it was promoted meanwhile: then nothing comes any more
 
-    def _step(self, database: Database) -> int | None:
+    def _step(self, database: Database, ahead: Ahead | None = None) -> int | None:
         """Ask once and apply what comes; return how many bytes that was, or None for a snapshot."""
         with self._stepping:
             if database._following is not self:  # it was promoted meanwhile
                 return 0
+            here = position_of(database)
             try:
-                message = self._source.read(str(position_of(database)), MAX_CHUNK_BYTES, 0.0)
+                if ahead is None or ahead.asked != here:  # by `refresh`, meanwhile
+                    message = self._source.read(str(here), MAX_CHUNK_BYTES, 0.0)
+                elif isinstance(ahead.message, Exception):
+                    raise ahead.message
+                else:
+                    message = ahead.message
             except SnapshotNeeded:
                 store = database._store
                 assert store is not None
@@ -351,10 +390,15 @@ def _receive(source: Source, store: Store, path: str) -> Handover:
 
 def _run(following_ref: weakref.ref[Following], database_ref: weakref.ref[Database], stop: threading.Event) -> None:
     # Weak references, so that a database that was forgotten rather than closed still goes away.
-    pause_s = 0.0
+    pause_s, ahead = 0.0, None
     while not stop.wait(pause_s):
         following, database = following_ref(), database_ref()
         if following is None or database is None or database.closed:
             return
-        pause_s = following.look(database)
+        if following.waits and ahead is None:
+            asked = position_of(database)
+            del database
+            ahead, pause_s = following.ask_ahead(asked), 0.0
+            continue
+        pause_s, ahead = following.look(database, ahead), None
         del following, database

@@ -6,6 +6,7 @@ import contextlib
 import http.client
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from typing import Final, Self
 from urllib.parse import urlencode, urlsplit
@@ -26,7 +27,7 @@ MAX_TEXT: Final = 200
 
 
 class HttpSource:
-    """A leader that ``kektordb serve`` serves; a `Source`.
+    """A leader that ``kektordb serve`` serves; a `Source`, for any number of threads.
 
     Parameters
     ----------
@@ -38,6 +39,8 @@ class HttpSource:
         For an answer to begin, and to come, beside a second for each 16 KiB.
     max_bytes, max_snapshot_bytes : int
         Of an answer, head included. A record is as large as the batch that it was.
+    wait_s : float
+        How long a follower that has all there is lets the server hold its question; 0 asks again and again.
 
     Raises
     ------
@@ -52,6 +55,7 @@ class HttpSource:
         timeout_s: float = 30.0,
         max_bytes: int = 1 << 30,
         max_snapshot_bytes: int = 1 << 40,
+        wait_s: float = 10.0,
     ) -> None:
         self._is_secure, self._host, self._port, self._prefix = _parse(url)
         if token is not None and re.fullmatch("[!-~]{1,4096}", token) is None:
@@ -62,8 +66,11 @@ class HttpSource:
         self._timeout_s = timeout_s
         self._max_bytes = max_bytes
         self._max_snapshot_bytes = max_snapshot_bytes
-        self._connection: http.client.HTTPConnection | None = None
-        self._socket: socket.socket | None = None
+        self.wait_s = wait_s
+        # Several: one waits for what is new while another thread asks what there is.
+        self._lock = threading.Lock()
+        self._idle: list[_Line] = []
+        self._busy: set[_Line] = set()
         self._interrupted = False
 
     def __repr__(self) -> str:
@@ -85,16 +92,17 @@ class HttpSource:
             self.read(":0:0000000000000000", 1, 0.0)
 
     def interrupt(self) -> None:
-        """Let a call in another thread fail soon, and all others until `close`."""
-        self._interrupted = True
-        found = self._socket
-        if found is not None:
+        """Let calls in other threads fail soon, and all others until `close`."""
+        with self._lock:
+            self._interrupted = True
+            busy = list(self._busy)
+        for line in busy:
             with contextlib.suppress(OSError):
-                found.shutdown(socket.SHUT_RDWR)
+                line.socket.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """Close the connection; the source can be used again after that."""
-        self._drop()
+        """Close the connections; the source can be used again after that."""
+        self._close_idle()
         self._interrupted = False
 
     def __enter__(self) -> Self:
@@ -107,10 +115,11 @@ class HttpSource:
 
     def _ask(self, target: str, seconds: float, max_bytes: int) -> Iterator[bytes]:
         """Yield the body of an answer, piece by piece. What the caller does between them is not waited for in vain."""
-        response = None
+        line = response = None
+        is_whole = False
         try:
             with self._naming():
-                response = self._begin(target, seconds, max_bytes)
+                line, response = self._begin(target, seconds, max_bytes)
                 if response.status != 200:
                     raise self._refused(response)
             while True:
@@ -121,57 +130,81 @@ class HttpSource:
                 if not piece:
                     break
                 yield piece
-        except BaseException:
-            self._drop()
-            raise
+            is_whole = response.isclosed()
         finally:
             if response is not None:
-                if not response.isclosed():
-                    self._drop()
                 response.close()
+            if line is not None:
+                self._give_back(line, is_whole)
 
-    def _begin(self, target: str, seconds: float, max_bytes: int) -> http.client.HTTPResponse:
+    def _begin(self, target: str, seconds: float, max_bytes: int) -> tuple[_Line, http.client.HTTPResponse]:
         for _ in range(2):
-            is_new = self._connection is None
-            connection = self._connection or self._connect()
+            line, is_new = self._take()
 
             def respond(sock: socket.socket, *args: object, **more: object) -> http.client.HTTPResponse:
                 bounded = BoundedSocket(sock, seconds, max_bytes, MIN_BYTES_PER_S)
                 return http.client.HTTPResponse(bounded, *args, **more)  # type: ignore[arg-type]
 
-            connection.response_class = respond  # type: ignore[assignment]
+            line.connection.response_class = respond  # type: ignore[assignment]
             try:
-                if self._socket is not None:
-                    self._socket.settimeout(self._timeout_s)
-                connection.request("GET", self._prefix + target, headers=self._headers)
-                return connection.getresponse()
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
-                # A connection that lay still may have been closed meanwhile.
-                self._drop()
-                if is_new or self._interrupted:
+                line.socket.settimeout(self._timeout_s)
+                line.connection.request("GET", self._prefix + target, headers=self._headers)
+                return line, line.connection.getresponse()
+            except BaseException as error:
+                self._give_back(line, False)
+                # Connections that lay still may have been closed meanwhile.
+                closed = isinstance(error, http.client.RemoteDisconnected | ConnectionResetError | BrokenPipeError)
+                if is_new or self._interrupted or not closed:
                     raise
+                self._close_idle()
         raise http.client.RemoteDisconnected("closed again and again")
 
-    def _connect(self) -> http.client.HTTPConnection:
+    # --------------------------------------------------------------------------------------------------- connections
+
+    def _take(self) -> tuple[_Line, bool]:
+        """Return a connection that nobody else uses, and whether it is new."""
+        with self._lock:
+            self._require_wanted()
+            if self._idle:
+                line = self._idle.pop()
+                self._busy.add(line)
+                return line, False
         kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=min(CONNECT_S, self._timeout_s))
         connection.connect()
-        self._connection, self._socket = connection, connection.sock
-        if self._interrupted:  # it came before there was anything to shut down
-            raise ConnectionAbortedError("interrupted")
-        return connection
-
-    def _drop(self) -> None:
-        connection, self._connection, self._socket = self._connection, None, None
-        if connection is not None:
+        line = _Line(connection, connection.sock)
+        try:
+            with self._lock:
+                self._require_wanted()  # an interrupt may have come before there was anything to shut down
+                self._busy.add(line)
+        except BaseException:
             connection.close()
+            raise
+        return line, True
+
+    def _give_back(self, line: _Line, is_usable: bool) -> None:
+        with self._lock:
+            self._busy.discard(line)
+            if is_usable and not self._interrupted and line.connection.sock is not None:
+                self._idle.append(line)
+                return
+        line.connection.close()
+
+    def _close_idle(self) -> None:
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for line in idle:
+            line.connection.close()
+
+    def _require_wanted(self) -> None:
+        if self._interrupted:
+            raise ConnectionAbortedError("interrupted")
 
     @contextlib.contextmanager
     def _naming(self) -> Iterator[None]:
         """Turn what a line does into StorageError."""
         try:
-            if self._interrupted:
-                raise ConnectionAbortedError("interrupted")
+            self._require_wanted()
             yield
         except StorageError:
             raise
@@ -196,6 +229,14 @@ class HttpSource:
         if status in (401, 403):
             return ReplicationError(f"{text}: is it the token?")
         return StorageError(text)
+
+
+class _Line:
+    """A connection with its socket, which a last answer takes away from it."""
+
+    def __init__(self, connection: http.client.HTTPConnection, sock: socket.socket) -> None:
+        self.connection = connection
+        self.socket = sock
 
 
 class _Failure(msgspec.Struct):

@@ -318,12 +318,12 @@ def test_a_long_poll_ends_with_the_first_record(leader: Database, server: Server
     position, got = position_of(leader), []
     asking = threading.Thread(target=lambda: got.append(server.source().read(position, 1 << 20, 30.0)))
     asking.start()
-    until(lambda: server.app._n_held == 1)
+    until(lambda: len(server.app._held) == 1)
     assert not got
     leader.kv["n"] = b"new"
     asking.join(20)
     assert [record.seq for record in decode_message(got[0], Chunk).records] == [leader.stats()["last_seq"]]
-    assert server.app._n_held == 0
+    assert len(server.app._held) == 0
 
 
 def test_a_long_poll_is_bounded_and_let_go_when_the_server_ends_or_the_follower_goes(leader: Database) -> None:
@@ -338,15 +338,96 @@ def test_a_long_poll_is_bounded_and_let_go_when_the_server_ends_or_the_follower_
     )
     with socket.create_connection(("127.0.0.1", server.port), 10) as first:
         first.sendall(request.encode())
-        until(lambda: server.app._n_held == 1)
-        with pytest.raises(StorageError, match="503"):
-            server.source().read(position, 1, 900.0)
-    until(lambda: server.app._n_held == 0)  # the first has left
+        until(lambda: len(server.app._held) == 1)
+        assert decode_message(server.source().read(position, 1, 900.0), Chunk).records == []  # at once: one is held
+    until(lambda: len(server.app._held) == 0)  # the first has left
     with socket.create_connection(("127.0.0.1", server.port), 10) as second:
         second.sendall(request.encode())
-        until(lambda: server.app._n_held == 1)
+        until(lambda: len(server.app._held) == 1)
         server.end()
         assert read_answer(second).startswith(b"HTTP/1.1 200")
+
+
+class Counted:
+    """A source that tells of each question, and how long it may be held."""
+
+    def __init__(self, source: HttpSource) -> None:
+        self.source = source
+        self.wait_s = source.wait_s
+        self.waits: list[float] = []
+
+    def read(self, position: str, max_bytes: int, timeout: float) -> bytes:
+        self.waits.append(timeout)
+        return self.source.read(position, max_bytes, timeout)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.source, name)
+
+
+def test_a_follower_that_has_all_there_is_asks_once_and_is_held(
+    tmp_path: Path, leader: Database, server: Server
+) -> None:
+    source = Counted(server.source(wait_s=600.0))
+    with opened(tmp_path / "copy", follow=source, follow_interval=0.001) as copy:
+        until(lambda: len(server.app._held) == 1)
+        n_asked = len(source.waits)
+        assert source.waits[-1] == 600.0
+        for n in range(20):
+            leader.kv["n"] = b"%d" % n
+            until(lambda n=n: copy.kv["n"] == b"%d" % n)  # type: ignore[misc]
+        until(lambda: len(server.app._held) == 1)
+        # One question for each record that it was told of, and the one that is held; never one in between.
+        assert len(source.waits) - n_asked <= 21
+        assert set(source.waits[n_asked:]) == {600.0}
+        # Who asks in another thread need not wait for the one that is held.
+        assert copy.refresh() == 0
+        assert source.waits[-1] == 0.0
+        leader.kv["n"] = b"by refresh"
+        copy.refresh()
+        assert copy.kv["n"] == b"by refresh"
+    until(lambda: len(server.app._held) == 0)
+    assert copy.closed
+
+
+def test_a_held_follower_is_told_of_a_promotion_and_of_the_end(
+    tmp_path: Path, leader: Database, server: Server
+) -> None:
+    with opened(tmp_path / "middle", follow=server.source(), follow_interval=0.001) as middle:
+        second = Server(middle)
+        with opened(tmp_path / "copy", follow=second.source(wait_s=600.0), follow_interval=0.001) as copy:
+            until(lambda: len(second.app._held) == 1)
+            leader.kv["n"] = b"through both"
+            until(lambda: copy.kv["n"] == b"through both")
+            middle.promote()
+            middle.kv["n"] = b"own way"
+            until(lambda: copy.kv["n"] == b"own way")
+            until(lambda: len(second.app._held) == 1)
+            second.end()
+            until(lambda: copy.stats()["following"]["error"] is not None)
+
+
+def test_a_source_that_does_not_wait_is_not_asked_without_end(tmp_path: Path, leader: Database) -> None:
+    """A server of an older version, or something on the way, answers at once with nothing."""
+    asked: list[float] = []
+
+    class Hasty:
+        wait_s = 10.0
+
+        def __init__(self) -> None:
+            self.feed = kektordb.replication.Feed(leader.path)
+
+        def read(self, position: str, max_bytes: int, timeout: float) -> bytes:
+            asked.append(timeout)
+            return self.feed.read(position, max_bytes, 0.0)
+
+        def snapshot(self, write: Callable[[bytes], object]) -> None:
+            self.feed.snapshot(write)
+
+    with opened(tmp_path / "copy", follow=Hasty(), follow_interval=3600.0):
+        until(lambda: asked.count(10.0) == 1)
+        for _ in range(100):
+            threading.Event().wait(0.001)
+        assert asked.count(10.0) == 1
 
 
 # -------------------------------------------------------------------------------------------------------- bad lines

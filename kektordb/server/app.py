@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from kektordb.database import Database
 from kektordb.server.calls import Call, Raw, Reply, Table
 from kektordb.server.encodings import JSON, MSGPACK, check_depth, encode
 from kektordb.server.errors import HttpError, explain
+from kektordb.server.holding import Held
 from kektordb.server.options import Options
 from kektordb.server.replies import Failure
 from kektordb.server.routes import ROUTES, is_absent
@@ -36,8 +38,6 @@ TEXT = b"text/plain; charset=utf-8"
 NO_CONTENT = 204
 # An extension of the scope: what ends the connection at once.
 ABORT = "kektordb.abort"
-# Between two looks whether there is something new for those who are held: a look costs a microsecond.
-LOOK_S = 0.02
 
 
 class Disconnected(Exception):
@@ -82,15 +82,15 @@ class Application:
         self._limits = options.limits
         self._threads = ThreadPoolExecutor(options.limits.n_threads, thread_name_prefix="kektordb-http")
         self._streams = Streams(options.limits)
-        self._n_held = 0
-        self._released = False
+        self._held = Held(database._store, options.limits.max_held)
 
     def release(self) -> None:
         """Answer those who wait for something new; the server is about to end."""
-        self._released = True
+        self._held.release()
 
     def close(self) -> None:
         """Wait for what runs in threads."""
+        self._held.close()
         self._threads.shutdown()
         self._streams.close()
         self.service.jobs.close()
@@ -199,20 +199,14 @@ class Application:
         """Hold a request back, without a thread, until there is something for it or its time is over."""
         holds = call.route.holds
         assert holds is not None
-        if not holds(call, 0.0):
+        if holds(call, 0.0) <= 0:
             return
-        if self._n_held >= self._limits.max_held:
-            raise HttpError(503, "too many requests are waiting", headers=((b"retry-after", b"1"),))
-        loop, left = asyncio.get_running_loop(), asyncio.ensure_future(gone(receive))
-        began = loop.time()
-        self._n_held += 1
+        left = asyncio.ensure_future(gone(receive))
         try:
-            while not self._released and holds(call, loop.time() - began):
-                await asyncio.wait((left,), timeout=LOOK_S)
-                if left.done():
-                    raise Disconnected
+            await self._held.hold(partial(holds, call), left)
+            if left.done():
+                raise Disconnected
         finally:
-            self._n_held -= 1
             left.cancel()
 
     async def _stream(self, call: Call, scope: Scope, receive: Receive, send: Send, started: float) -> None:

@@ -116,7 +116,8 @@ class Route:
     is_open : bool
         No token is asked for.
     holds : callable, optional
-        Tells whether a call is to be held back, after so many seconds that it was.
+        Tells for how many seconds more a call is to be held back at most, after so many that it was; 0 when there is
+        something for it.
     streams : bool
         The handler returns a function that is given `write`, and hands its answer over piece by piece.
     """
@@ -134,7 +135,7 @@ class Route:
         threaded: bool | Callable[[Call], bool] = False,
         aliases: Sequence[str] = (),
         is_open: bool = False,
-        holds: Callable[[Call, float], bool] | None = None,
+        holds: Callable[[Call, float], float] | None = None,
         streams: bool = False,
     ) -> None:
         self.method = method

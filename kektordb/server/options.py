@@ -45,7 +45,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     max_edges : int
         Edges and nodes that one walk through the graph looks at.
     max_held, max_snapshots : int
-        Followers that wait for a record, and that are given a snapshot, at a time; one more is answered with 503.
+        Followers that wait for a record, and that are given a snapshot, at a time. One more has its answer at once, and
+        503 in the place of a snapshot.
     max_wait_s : float
         That a follower may wait for a record.
     stall_s : float

@@ -56,6 +56,8 @@ class Store:
         Nothing on disk is changed, and no lock is held.
     snapshot : Snapshot or None
         The newest one: its `meta` and its sections.
+    watchers : tuple of callables
+        Called after each record that was appended, by the thread that did: they return at once, and raise nothing.
     """
 
     def __init__(self, path: str, opened: Opened, syncer: Syncer, backend: Backend, clock: Callable[[], float]) -> None:
@@ -69,6 +71,7 @@ class Store:
         self._clock = clock
         self._log: Log | None = None
         self._tail: Tail | None = None
+        self.watchers: tuple[Callable[[], None], ...] = ()
         self._is_replayed = False
         self._is_closed = False
         self._snapshot_bytes = 0 if self.snapshot is None else self.snapshot.stored_bytes
@@ -237,6 +240,8 @@ class Store:
             self._syncer.take_back_refused()
             raise
         self._syncer.check()  # the log may have been cut back by a failed sync meanwhile
+        for watcher in self.watchers:
+            watcher()
         return seq
 
     def after_append(self) -> None:

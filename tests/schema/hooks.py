@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import struct
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -79,16 +80,20 @@ def read_msgpack(_: object, response: Any) -> Any:
 def write_msgpack(_: object, value: Any) -> bytes:
     if isinstance(value, bytes):
         return value
-    return msgspec.msgpack.encode(_packable(value))
+    return msgspec.msgpack.encode(_packable(value, lambda n: float(max(min(n, 10**300), -(10**300)))))
 
 
-def _packable(value: Any) -> Any:
-    """Return what msgpack has a form for, and metadata: no larger integers."""
+def _clamped(n: int) -> int:
+    return max(min(n, 2**64 - 1), -(2**63))
+
+
+def _packable(value: Any, other: Callable[[int], Any] = _clamped) -> Any:
+    """Return what msgpack has a form for, and metadata: with something else in the place of larger integers."""
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return max(min(value, 2**64 - 1), -(2**63))
+        return other(value)
     if isinstance(value, dict):
-        return {key: _packable(inner) for key, inner in value.items()}
-    return [_packable(inner) for inner in value] if isinstance(value, list) else value
+        return {key: _packable(inner, other) for key, inner in value.items()}
+    return [_packable(inner, other) for inner in value] if isinstance(value, list) else value
 
 
 # ------------------------------------------------------------------------------------------------ what no schema says

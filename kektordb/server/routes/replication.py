@@ -42,8 +42,8 @@ def promote(call: Call) -> Status:
     return Status(message="Promoted")
 
 
-def is_held(call: Call, waited_s: float) -> bool:
-    """Tell whether there is nothing new for a follower, which may wait longer."""
+def held_s(call: Call, waited_s: float) -> float:
+    """Tell how many seconds more a follower waits that has all there is; 0 when there is something for it."""
     feed, database = _feed(call), call.service.database
     assert feed is not None
     longest_s = min(call.query_seconds("wait"), call.service.limits.max_wait_s)
@@ -52,8 +52,8 @@ def is_held(call: Call, waited_s: float) -> bool:
     store = database._store
     assert store is not None
     if wanted.history != store.lineage.history or wanted.seq != store.last_seq:
-        return False
-    return waited_s < longest_s
+        return 0.0
+    return max(0.0, longest_s - waited_s)
 
 
 def _feed(call: Call) -> Feed:
@@ -77,7 +77,7 @@ def _explained() -> Iterator[None]:
 # They give away everything, also what only the server itself may read, and take a connection for long: a token for
 # reading does not do.
 ROUTES = (
-    Route("GET", "/replicate", replicate, writes=True, holds=is_held),
+    Route("GET", "/replicate", replicate, writes=True, holds=held_s),
     Route("GET", "/replicate/snapshot", snapshot, writes=True, streams=True),
     Route("POST", "/system/promote", promote, gives=Status, writes=True),
 )
