@@ -81,6 +81,7 @@ def test_the_limits_are_the_true_ones() -> None:
         assert f"{number:,}" in table
     assert f"{limits.max_body_bytes >> 20} MB" in table
     assert f"{limits.max_head_bytes >> 10} kB" in table
-    assert f"{limits.max_held}; {limits.max_snapshots};" in table
+    assert f"{limits.max_held}, more are answered at once; {limits.max_snapshots}," in table
+    assert f"to be taken {limits.write_s:.0f} s" in table
     assert f"{limits.max_wait_s:.0f} s; {limits.stall_s:.0f} s" in table
     assert Path(ROOT / "docs" / "http-api.md").is_file()

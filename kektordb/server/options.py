@@ -36,6 +36,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
         That writes and long reads run in.
     header_s, body_s, request_s, keep_alive_s : float
         Seconds for the headers of a request to come, for its body to come, for its answer, and until the next one.
+    write_s : float
+        Seconds for an answer to be taken, beside one more for each 16 KiB of it.
     inline_us : float
         A search that is estimated to take less runs without a thread.
     inline_body_bytes : int
@@ -67,6 +69,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     body_s: float = 60.0
     request_s: float = 300.0
     keep_alive_s: float = 75.0
+    write_s: float = 60.0
     inline_us: float = 1000.0
     inline_body_bytes: int = 64 << 10
     grace_s: float = 1.0

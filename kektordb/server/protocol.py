@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from kektordb.server.app import ABORT, Answer, Application
+from kektordb.server.draining import Drain
 
 __all__ = ["protocol_for"]
 
@@ -18,16 +19,19 @@ _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode()
 
 
 def protocol_for(app: Application) -> type[HttpToolsProtocol]:
-    """Return uvicorn's HTTP protocol with two changes.
+    """Return uvicorn's HTTP protocol with three changes.
 
     It bounds the time and size of the head of a request: uvicorn bounds neither, so that a client that sends a byte now
     and then, or headers without end, holds a connection or memory as long as it likes.
+
+    It bounds how long an answer may lie there that nobody takes, see `Drain`.
 
     And a request that needs no waiting is answered as soon as its body is there, from the callback of the parser. The
     way through ASGI makes a task, an event, a queue of messages and two writes for it, which together take longer than
     a search (benchmarks/http.py).
     """
     limits = app.service.limits
+    drain = Drain(limits.write_s)
 
     class Protocol(HttpToolsProtocol):
         def __init__(
@@ -53,6 +57,7 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            drain.watch(self.connections, self.loop)
             self._await_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
@@ -61,6 +66,10 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
                 self._idle_timer.cancel()
                 self._idle_timer = None
             super().connection_lost(exc)
+
+        def resume_writing(self) -> None:
+            drain.progressed(self.transport)
+            super().resume_writing()
 
         def data_received(self, data: bytes) -> None:
             self._n_chunk_bytes = len(data)
