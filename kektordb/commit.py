@@ -241,7 +241,7 @@ class Commits:
         self.latencies.note(perf_counter_ns() - began)
         return write.operation
 
-    def exchange(self, state: State, store: Store) -> None:
+    def exchange(self, state: State, store: Store | None) -> None:
         """Let another state take the place of the present one; the lock is held."""
         self._state, self._store = state, store
 

@@ -68,7 +68,6 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         # By number, not by name: an index that is made anew under a name is another one.
         self._embedders: dict[int, Embedder] = {}
         self._upkeep = Upkeep(self, saving)
-        self._kv_view = KeyValueView(self)
         open_databases.add(self)
         if saving is not None:
             self._upkeep.start()
@@ -175,6 +174,9 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
             if self._gone is not None:
                 return
             self._gone = DatabaseClosed(f"the database {self._path!r} was closed")
+            # The memory is free now, whoever still has a handle.
+            self._state = State(1)
+            self._commits.exchange(self._state, self._store)
             if self._store is not None:
                 self._store.close()
 
@@ -186,9 +188,10 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         self.close()
 
     def _live(self) -> State:
+        state = self._state  # before the look: close() puts an empty one in its place
         if self._gone is not None:
             raise self._gone
-        return self._state
+        return state
 
     def _writable(self) -> State:
         state = self._live()
@@ -343,7 +346,7 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
     @property
     def kv(self) -> KeyValueView:
         """The key-value store: a mutable mapping of str to bytes, as durable as the rest."""
-        return self._kv_view
+        return KeyValueView(self)
 
     def _kv(self) -> KeyValue | PendingPairs:
         self._live()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
@@ -43,7 +44,8 @@ class Reservations:
     """
 
     def __init__(self, collection: Collection) -> None:
-        self._collection = collection
+        # Weak, since the collection has this one: a cycle would keep the memory of an index that is gone for a while.
+        self._collection: Collection = weakref.proxy(collection)
         self.n_rows = 0  # slots for which there is memory in the graph
         # What was found out on the way, by the operation's identity.
         self._words: dict[int, tuple[PutItems, Words]] = {}
