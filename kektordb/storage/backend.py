@@ -153,13 +153,13 @@ class OfOneProcess:
         self._n_forks = _n_forks
 
     @property
-    def is_ours(self) -> bool:
+    def _is_ours(self) -> bool:
         """Whether this is the process that made it."""
         return self._n_forks == _n_forks
 
-    def require_ours(self) -> None:
+    def _require_ours(self) -> None:
         """Raise ForkedHandle in a child."""
-        if not self.is_ours:
+        if not self._is_ours:
             raise ForkedHandle("this was begun before fork(); it belongs to the parent process, which goes on with it")
 
 
@@ -168,15 +168,15 @@ class OsBackend(OfOneProcess):
 
     def open(self, path: str, mode: Mode) -> File:
         if mode != "read":
-            self.require_ours()
+            self._require_ours()
         return _patiently(lambda: _OsFile(path, mode))
 
     def replace(self, source: str, target: str) -> None:
-        self.require_ours()
+        self._require_ours()
         _patiently(lambda: os.replace(source, target))
 
     def unlink(self, path: str) -> None:
-        self.require_ours()
+        self._require_ours()
         os.unlink(path)
 
     def sync_dir(self, path: str) -> None:
@@ -192,7 +192,7 @@ class OsBackend(OfOneProcess):
         return os.listdir(path)
 
     def mkdir(self, path: str) -> None:
-        self.require_ours()
+        self._require_ours()
         os.mkdir(path, 0o700)
 
     def exists(self, path: str) -> bool:
@@ -202,7 +202,7 @@ class OsBackend(OfOneProcess):
         return os.path.isdir(path)
 
     def lock(self, path: str) -> Lock:
-        self.require_ours()
+        self._require_ours()
         return _OsLock(path)
 
 
@@ -265,7 +265,7 @@ class _OsFile(OfOneProcess):
 
     def writev(self, parts: Sequence[Buffer]) -> int:
         if self._n_forks != _n_forks:  # not by a call: each write of a record passes here
-            self.require_ours()
+            self._require_ours()
         if sys.platform == "win32":
             with self._placing:  # a write moves the place, too
                 return os.write(self._descriptor, b"".join(parts))
@@ -291,7 +291,7 @@ class _OsFile(OfOneProcess):
             os.close(descriptor)
 
     def truncate(self, size: int) -> None:
-        self.require_ours()
+        self._require_ours()
         os.ftruncate(self._descriptor, size)
 
     def size(self) -> int:

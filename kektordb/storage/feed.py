@@ -87,7 +87,7 @@ class Feed(OfOneProcess):
             In a child of the process that made the feed.
         ConfigError, CorruptLog, StorageError
         """
-        self.require_ours()
+        self._require_ours()
         wanted = Position.parse(position)
         give_up_at = self._clock() + timeout
         while True:
@@ -111,7 +111,7 @@ class Feed(OfOneProcess):
             In a child of the process that made the feed.
         CorruptSnapshot, StorageError
         """
-        self.require_ours()
+        self._require_ours()
         snapshot, manifest = self._open_newest()
         try:
             lineage = manifest.whose()
@@ -124,7 +124,7 @@ class Feed(OfOneProcess):
 
     def close(self) -> None:
         """Close the files; the feed can be used again after that. In a forked child it does nothing."""
-        if not self.is_ours:
+        if not self._is_ours:
             return  # a thread of the parent may have held the lock
         with self._lock:
             tails, self._tails = self._tails, {}
