@@ -1,4 +1,4 @@
-"""kill -9 in the middle of a pass over a folder: each document is there as it was or as it is, and in the end all are."""
+"""kill -9 in the middle of a pass: each document is there as it was or as it is, and in the end all are."""
 
 from __future__ import annotations
 
@@ -32,13 +32,9 @@ class Syncers:
 
     def __init__(self) -> None:
         environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, SYNCER]
         self._server = subprocess.Popen(
-            [sys.executable, SYNCER],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-            bufsize=1,
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, text=True, bufsize=1
         )
 
     def close(self) -> None:

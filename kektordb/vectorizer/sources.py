@@ -109,9 +109,8 @@ class IterableSource:
                 case _:
                     raise ConfigError(f"expected documents as (key, text) or (key, text, metadata), got {one!r:.80}")
             if not key or "\0" in key or key in seen:
-                raise ConfigError(
-                    f"expected each document under a key of its own, got {key!r:.80} twice, empty, or with a NUL"
-                )
+                raise ConfigError(f"expected each document under a key of its own, without NUL, got {key!r:.80}")
+
             seen.add(key)
             stamp = xxhash.xxh3_128_hexdigest(repr((text, dict(metadata))).encode("utf-8", "surrogatepass"))
             yield Entry(key, stamp, {"file_path": key, "metadata": metadata}, text)
