@@ -14,6 +14,7 @@ from kektordb.collection import Step
 from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.embedding import check_dim
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
+from kektordb.feeding import DatabaseFeeding
 from kektordb.following import Source
 from kektordb.index import Index
 from kektordb.keeping import DatabaseCare
@@ -42,7 +43,7 @@ __all__ = ["Database", "open"]
 SYNC_POLICIES = ("always", "everysec", "no")
 
 
-class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
+class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProcess):
     """An embedded database: named indexes and a key-value store, durable in one directory.
 
     Made by `open`. All calls may be made from any number of threads; writes happen one after the other. It is a context
@@ -169,6 +170,7 @@ class Database(DatabaseCare, Refreshable, Measured, OfOneProcess):
         if self._gone is None:
             if (following := self._following) is not None:
                 following.stop()
+            self._stop_feeding()
             self._upkeep.close()
         with self._save_lock, self._commits.lock:
             if self._gone is not None:

@@ -43,6 +43,7 @@ def _stop_at_exit() -> None:
         if database._gone is None:
             if database._following is not None:
                 database._following.stop(EXIT_S)
+            database._stop_feeding(EXIT_S)
             database._upkeep.stop(EXIT_S)
 
 

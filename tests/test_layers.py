@@ -77,7 +77,9 @@ DOORS = {
     "sentence_transformers": r"embed/local\.py",
     "fastembed": r"embed/local\.py",
     "model2vec": r"embed/local\.py",
-    "asyncio": r"(server|cluster|vectorizer)/.*\.py|remote/asynchronous\.py",
+    "yaml": r"vectorizer/\w+\.py",
+    "watchfiles": r"vectorizer/watching\.py",
+    "asyncio": r"(server|cluster)/.*\.py|remote/asynchronous\.py",
 }
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)
 
@@ -172,7 +174,19 @@ def test_importing_loads_nothing_heavy() -> None:
 
     assert "kektordb" in loaded
     assert "numpy" in loaded
-    heavy = {"blosc2", "lark", "Stemmer", "asyncio", "email", "tqdm", "multiprocessing", "http", "sklearn"}
+    heavy = {
+        "yaml",
+        "watchfiles",
+        "blosc2",
+        "lark",
+        "Stemmer",
+        "asyncio",
+        "email",
+        "tqdm",
+        "multiprocessing",
+        "http",
+        "sklearn",
+    }
     assert loaded & heavy == set()
 
 

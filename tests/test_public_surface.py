@@ -15,6 +15,7 @@ from kektordb.checking import CheckReport, IndexReport
 from kektordb.database import Database
 from kektordb.dumping import DumpReport
 from kektordb.embedding import IndexOfTexts
+from kektordb.feeding import DatabaseFeeding
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValueView
 from kektordb.maintenance import Maintenance
@@ -82,7 +83,19 @@ METHODS = {
     kektordb.Database: {
         *("backup", "batch", "check", "close", "closed", "create_index", "drop_index", "index", "kv", "maintenance"),
         *("metrics", "open", "promote"),
-        *("path", "read_only", "recovery_report", "refresh", "rewrite_aof", "save", "stats", "sync", "tasks"),
+        *(
+            "path",
+            "read_only",
+            "recovery_report",
+            "refresh",
+            "rewrite_aof",
+            "save",
+            "stats",
+            "sync",
+            "tasks",
+            "vectorize",
+            "vectorizers",
+        ),
     },
     kektordb.Index: {
         *("add", "add_batch", "config", "count", "database", "delete", "dim", "explain", "fields", "get"),
@@ -113,7 +126,7 @@ def members(owner: type) -> Iterator[tuple[str, Any]]:
     """List the public members that a class defines itself, or that its other halves do."""
     halves = {
         kektordb.Index: (IndexOfTexts, IndexReader, IndexCare),
-        kektordb.Database: (DatabaseCare, Refreshable, Measured),
+        kektordb.Database: (DatabaseCare, DatabaseFeeding, Refreshable, Measured),
     }.get(owner, ())
     own = {name: value for part in (*halves, owner) for name, value in vars(part).items()}
     for name, value in own.items():

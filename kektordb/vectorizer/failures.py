@@ -39,7 +39,7 @@ class Failure(msgspec.Struct, frozen=True):
 class Failures:
     """Documents that failed, by key, and `EMBEDDER` and `PASS`.
 
-    Kept in memory: after a restart everything is tried at once.
+    Kept in memory: after a restart everything is tried at once. The threads of a pass change it while others look.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Failures:
         # While nothing goes at all, that alone decides.
         if (whole := self.whole()) is not None:
             return whole.retry_at
-        return min((failure.retry_at for failure in self._found.values()), default=None)
+        return min((failure.retry_at for failure in list(self._found.values())), default=None)
 
     def hurry(self) -> None:
         """Let everything be tried at once: somebody asked for it."""
@@ -94,7 +94,7 @@ class Failures:
 
     def documents(self) -> list[tuple[str, Failure]]:
         """Return the documents that failed, sorted."""
-        return sorted((key, failure) for key, failure in self._found.items() if key not in (EMBEDDER, PASS))
+        return sorted((key, failure) for key, failure in list(self._found.items()) if key not in (EMBEDDER, PASS))
 
     def whole(self) -> Failure | None:
         """Return what keeps everything from going on, if there is such a thing."""

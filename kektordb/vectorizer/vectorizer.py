@@ -13,7 +13,7 @@ import xxhash
 
 from kektordb.database import Database
 from kektordb.documents import Chunking, split
-from kektordb.errors import ConfigError, IndexExists, IndexNotFound
+from kektordb.errors import ConfigError, DatabaseClosed, IndexExists, IndexNotFound
 from kektordb.index import Index
 from kektordb.vectorizer.describing import Description, check_template
 from kektordb.vectorizer.failures import PASS, Failures
@@ -24,6 +24,7 @@ from kektordb.vectorizer.syncing import Counts, Stopped, Sync
 
 if TYPE_CHECKING:
     from kektordb.embed import Embedder
+    from kektordb.vectorizer.running import Runner
 
 __all__ = ["FailedDocument", "Status", "Vectorizer"]
 
@@ -137,6 +138,11 @@ class Vectorizer:
         self._last_run = "0001-01-01T00:00:00Z"
         self._is_in_step = False
         self._stop = threading.Event()
+        self._ended = threading.Condition()
+        self._n_begun = self._n_ended = 0
+        # Set by whoever runs it in the background.
+        self.runner: Runner | None = None
+        self.leave: Callable[[], None] = lambda: None
 
     # --------------------------------------------------------------------------------------------------------- a pass
 
@@ -156,17 +162,20 @@ class Vectorizer:
             The source is not there; nothing has changed.
         ConfigError
             The index was filled by another embedder, or the iterable cannot be read again.
+        DatabaseClosed
+            It was stopped meanwhile, or the database is closed.
         KektorError
             The database takes no writes.
         """
         self._database._refuse_inside_write()
         with self._lock:
-            self._check()
             return self._pass(report)
 
     def _pass(self, report: Callable[[Counts], None]) -> Counts:
         self._state = "synchronizing"
+        self._n_begun += 1
         try:
+            self._check()
             index = self._begun()
             sync = self._made(index, report)
             self._counts = sync.counts
@@ -175,6 +184,7 @@ class Vectorizer:
             self._is_in_step = counts.n_failed == 0 and counts.n_waiting == 0
         except Stopped:
             self._is_in_step = False
+            raise DatabaseClosed(f"the vectorizer {self.name!r} was stopped, or its database is being closed") from None
         except Exception as error:
             self._is_in_step = False
             self._failures.note(PASS, error)
@@ -182,6 +192,9 @@ class Vectorizer:
         finally:
             self._state = "stopped" if self._stop.is_set() else "idle"
             self._last_run = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+            with self._ended:
+                self._n_ended = self._n_begun
+                self._ended.notify_all()
         return self._counts
 
     def _begun(self) -> Index:
@@ -251,6 +264,57 @@ class Vectorizer:
     def _check(self) -> None:
         if self._stop.is_set():
             raise Stopped
+
+    # ------------------------------------------------------------------------------------------------ in the background
+
+    def trigger(self) -> None:
+        """Ask for a pass at once, also of what failed. Raises ConfigError when it does not run in the background."""
+        if self.runner is None:
+            raise ConfigError(f"expected a vectorizer at work in the background, got {self!r}; use sync()")
+        self.runner.trigger()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until a pass that begins after this call has left nothing to do; return whether that came in time.
+
+        Raises what `trigger` does.
+        """
+        self._database._refuse_inside_write()
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._ended:
+            n = self._n_begun
+        self.trigger()
+        with self._ended:
+            while not (self._n_ended > n and self._is_in_step) and not self._stop.is_set():
+                left = None if end is None else end - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._ended.wait(left)
+            return self._is_in_step
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End, after the step under way: what is stored is whole, and the next vectorizer of this name goes on.
+
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for the step, which may be an answer of the embedder.
+        """
+        self.halt()
+        runner, self.runner = self.runner, None
+        if runner is not None:
+            runner.stop(timeout)
+            self._state = "stopped"
+            self.leave()
+
+    def halt(self) -> None:
+        """Let no further step begin."""
+        self._stop.set()
+        with self._ended:
+            self._ended.notify_all()
+
+    def hurry(self) -> None:
+        """Let the next pass try what failed, without waiting for its time."""
+        self._failures.hurry()
 
     # ---------------------------------------------------------------------------------------------------- its state
 
