@@ -81,7 +81,7 @@ def runner_of(db: kektordb.Database, clock: Clock, **options: Any) -> Runner:
     return Runner(vectorizer, clock=clock, **options)
 
 
-# -------------------------------------------------------------------------------------------------------- when it is due
+# ------------------------------------------------------------------------------------------------------- when it is due
 
 
 def test_without_a_watcher_it_looks_every_few_seconds(db: kektordb.Database) -> None:
