@@ -12,6 +12,7 @@ import pytest
 from syncer import stub, vector_of
 
 import kektordb
+from kektordb.embed import as_embedder
 from kektordb.errors import ConfigError, DatabaseClosed, EmbedderError, ReadOnlyDatabase
 from kektordb.vectorizer import running
 from kektordb.vectorizer.running import Runner
@@ -128,8 +129,6 @@ def test_what_failed_is_tried_when_its_time_has_come_and_a_trigger_does_not_wait
         raise EmbedderError("down")
 
     clock = Clock()
-    from kektordb.embed import as_embedder
-
     runner = runner_of(db, clock, schedule_s=500.0, embedder=as_embedder(down, name="down"))
     runner.tick()
     first = runner.due_in()
@@ -261,7 +260,7 @@ def test_an_embedder_that_does_not_answer_keeps_no_database_open(
 
 def test_a_failed_embedder_is_an_error_of_the_one_pass(db: kektordb.Database, folder: Path) -> None:
     with pytest.raises(EmbedderError, match="no matrix"):
-        db.vectorize(folder, index="docs", embedder=lambda texts: "garbage")
+        db.vectorize(folder, index="docs", embedder=as_embedder(lambda texts: "garbage", name="stub"))
     vectorizer = db.vectorize(folder, index="docs", embedder=stub(), name="again")
     assert vectorizer.status().is_in_step
 

@@ -112,8 +112,8 @@ def schedule_of(given: str | float) -> float:
 
 def _embedder_of(database: Database, index: str, given: Any) -> Embedder:
     if given is None:
-        attached = getattr(database[index], "embedder", None) if index in database else None
+        attached = database[index].embedder if index in database else None
         if attached is None:
             raise ConfigError(f"expected an embedder: none is attached to an index {index!r:.80}")
-        return attached  # type: ignore[no-any-return]
+        return attached
     return as_embedder(given)

@@ -218,6 +218,8 @@ class Vectorizer:
                 f"the index {self.index_name!r} holds vectors of {before.embedder!r}, expected {head.embedder!r}: "
                 "fill another index, or drop this one"
             )
+        # Also refused: an index that others fill with texts by another embedder.
+        index.attach_embedder(self._embedder)
         if before != head:
             self._ledger.put_head(head)
         return index
@@ -227,7 +229,7 @@ class Vectorizer:
         if config.get("text_language"):
             config.setdefault("text_fields", TEXT_FIELDS)
         try:
-            self._database.create_index(self.index_name, **config)
+            self._database.create_index(self.index_name, embedder=self._embedder, **config)
         except IndexExists:
             pass  # another thread was faster
         except TypeError as error:
