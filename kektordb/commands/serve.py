@@ -47,7 +47,7 @@ def add(commands: Commands) -> None:
     parser.add_argument("--follow", metavar="URL", help="follow the database of another server, and serve it read-only")
     parser.add_argument("--follow-token-file", metavar="FILE", help="holds the token that the other server asks for")
     _add_security(parser)
-    parser.add_argument("--vectorizers-config", metavar="FILE", help="not served yet")
+    parser.add_argument("--vectorizers-config", metavar="FILE", help="YAML: folders to keep indexes in step with")
     parser.add_argument(
         "--log-level", choices=("debug", "info", "warning", "error"), default="info", help="what is logged"
     )
@@ -87,8 +87,6 @@ def settings_of(arguments: Namespace, environment: Mapping[str, str]) -> Setting
     """Return what a server is started with: flags first, then the environment. Raises ConfigError."""
     from kektordb.server.serving import DEFAULT_ADDRESS, DEFAULT_DIRECTORY, Settings, check_token, read_token
 
-    if arguments.vectorizers_config:
-        raise ConfigError("vectorizers are not served by this version: leave --vectorizers-config out")
     address = arguments.http_addr
     if address is None:
         port = environment.get("KEKTOR_PORT")
@@ -118,6 +116,7 @@ def settings_of(arguments: Namespace, environment: Mapping[str, str]) -> Setting
         allowed_origins=arguments.allowed_origin,
         follow=follow,
         follow_token=None if follow_token is None else read_token(follow_token),
+        vectorizers=arguments.vectorizers_config or None,
         profiling=arguments.profiling,
         log_level=arguments.log_level,
         log_json=arguments.log_json,

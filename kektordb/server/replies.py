@@ -15,6 +15,7 @@ __all__ = [
     "Counted",
     "Edge",
     "Exported",
+    "FailedDocument",
     "Failure",
     "Fields",
     "Graph",
@@ -189,13 +190,37 @@ class Report(msgspec.Struct):
     database: Metadata
 
 
+class FailedDocument(msgspec.Struct):
+    """A document that is not in the index as it is now."""
+
+    document: str
+    error: str
+    n_attempts: int
+    retry_in_s: float
+
+
 class VectorizerStatus(msgspec.Struct):
-    """A vectorizer at work."""
+    """A vectorizer at work; the counts are those of the pass that runs, or of the last one."""
 
     name: str
     is_running: bool
     last_run: str
     current_state: str
+    index: str
+    embedder: str
+    is_in_step: bool
+    error: str | None
+    retry_in_s: float | None
+    n_documents: int | None
+    n_seen: int
+    n_changed: int
+    n_vanished: int
+    n_embedded: int
+    n_kept: int
+    n_deleted: int
+    n_waiting: int
+    n_failed: int
+    failed: list[FailedDocument]
 
 
 class Targets(msgspec.Struct):

@@ -8,7 +8,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -63,6 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         See `Options`; names beside those of the address.
     follow, follow_token : str or None
         Address of the server of another database, which this one follows, and what that asks for.
+    vectorizers : str or None
+        The file that says which folders are kept in step; see docs/rag.md.
     profiling : bool
     log_level : str
     log_json : bool
@@ -80,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: Sequence[str] = ()
     follow: str | None = None
     follow_token: str | None = None
+    vectorizers: str | None = None
     profiling: bool = False
     log_level: str = "info"
     log_json: bool = False
@@ -121,6 +124,7 @@ def serve(settings: Settings) -> None:
             "give --auth-token-file or KEKTOR_TOKEN, or serve at 127.0.0.1"
         )
     options = _options(settings, host)
+    vectorizers = _vectorizers(settings.vectorizers)
     start_logging(settings.log_level, settings.log_json)
     listener = _listen(host, port)
     try:
@@ -136,8 +140,23 @@ def serve(settings: Settings) -> None:
         listener.close()
         raise
     with database:
+        try:
+            vectorizers(database)
+        except BaseException:
+            listener.close()
+            raise
         _run(database, options, listener)
     _log.info("the database is closed")
+
+
+def _vectorizers(path: str | None) -> Callable[[Database], None]:
+    """Return what lets the vectorizers of a file work. Raises ConfigError."""
+    if path is None:
+        return lambda _: None
+    from kektordb.vectorizer.config import load_config, start_all
+
+    configs = load_config(path)
+    return lambda database: start_all(database, configs)
 
 
 def _run(database: Database, options: Options, listener: socket.socket) -> None:

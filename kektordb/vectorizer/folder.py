@@ -87,7 +87,7 @@ class FolderSource:
                         self._look(one, folder, root, entries, folders, holes)
             except OSError as error:
                 if not folder:
-                    raise DocumentError(f"the folder {self._path} cannot be read: {error.strerror}") from error
+                    raise DocumentError(f"the folder cannot be read: {error.strerror}") from error
                 if not isinstance(error, FileNotFoundError | NotADirectoryError):
                     holes.append((_readable(folder) + "/", error.strerror or type(error).__name__))
         ordered = [entries[key] for key in sorted(entries)]

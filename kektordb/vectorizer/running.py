@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from kektordb.errors import DatabaseClosed, ForkedHandle, KektorError
+from kektordb.vectorizer.syncing import Counts
 from kektordb.vectorizer.vectorizer import Vectorizer
 
 __all__ = ["Runner", "Watcher"]
@@ -50,6 +51,8 @@ class Runner:
     watcher : Watcher, optional
     clock : callable
         Seconds; passed in by tests.
+    on_pass : callable
+        Called in the thread with what a pass has done.
     """
 
     def __init__(
@@ -58,11 +61,13 @@ class Runner:
         schedule_s: float | None = None,
         watcher: Watcher | None = None,
         clock: Callable[[], float] = time.monotonic,
+        on_pass: Callable[[Counts], None] = lambda _: None,
     ) -> None:
         self.vectorizer = vectorizer
         self._schedule_s = schedule_s
         self._watcher = watcher
         self._clock = clock
+        self._on_pass = on_pass
         self._changed = threading.Condition()
         self._is_triggered = False
         self._event_at: float | None = None
@@ -127,7 +132,7 @@ class Runner:
         began = self._clock()
         before = self.vectorizer.status().error
         try:
-            self.vectorizer.sync()
+            self._on_pass(self.vectorizer.sync())
         except (DatabaseClosed, ForkedHandle):
             self._stopped = True
         except Exception as error:  # the outermost loop of a thread

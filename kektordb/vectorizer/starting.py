@@ -39,8 +39,9 @@ def vectorize(
     metadata_template: Mapping[str, Any] | None,
     index_config: Mapping[str, Any] | None,
     patterns: Mapping[str, Any],
+    on_pass: Callable[[Counts], None] = lambda _: None,
 ) -> Vectorizer:
-    """See `Database.vectorize`."""
+    """See `Database.vectorize`, and `Runner` for `on_pass`."""
     if watch not in (True, False, "poll"):
         raise ConfigError(f"expected watch to be True, False or 'poll', got {watch!r:.80}")
     if not watch and schedule is not None:
@@ -58,7 +59,7 @@ def vectorize(
     )
     if watch:
         schedule_s = None if schedule is None else schedule_of(schedule)
-        database.vectorizers.run(Runner(vectorizer, schedule_s, watcher_of(made, watch is True)))
+        database.vectorizers.run(Runner(vectorizer, schedule_s, watcher_of(made, watch is True), on_pass=on_pass))
     else:
         with database.vectorizers.busy(vectorizer):
             sync_once(vectorizer, progress)

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+import msgspec
+
 from kektordb import errors
 from kektordb.server.calls import Call, Reply, Route
 from kektordb.server.errors import HttpError
-from kektordb.server.replies import Status, TaskInfo, VectorizerStatus
+from kektordb.server.replies import FailedDocument, Status, TaskInfo, VectorizerStatus
+
+if TYPE_CHECKING:
+    from kektordb.vectorizer import Status as VectorizerState
 
 __all__ = ["ROUTES"]
 
@@ -37,12 +44,37 @@ def get_task(call: Call) -> TaskInfo:
 
 def list_vectorizers(call: Call) -> list[VectorizerStatus]:
     """List the vectorizers and what they are at."""
-    return []
+    fleet = call.service.database._fleet
+    return [] if fleet is None else [_described(status) for status in fleet.status()]
 
 
 def trigger_vectorizer(call: Call) -> Status:
     """Let a vectorizer look at its files now."""
-    raise HttpError(404, f"vectorizer '{call.args[0]}' not found")
+    name, fleet = call.args[0], call.service.database._fleet
+    vectorizer = None if fleet is None else fleet.get(name)
+    if vectorizer is None:
+        raise HttpError(404, f"vectorizer '{name}' not found")
+    vectorizer.trigger()
+    return Status(message=f"Synchronization for vectorizer '{name}' triggered.")
+
+
+def _described(status: VectorizerState) -> VectorizerStatus:
+    counts = msgspec.structs.asdict(status.counts)
+    del counts["n_failed"]  # of the pass; those that failed before it are failed as well
+    return VectorizerStatus(
+        name=status.name,
+        is_running=status.state != "stopped",
+        last_run=status.last_run,
+        current_state=status.state,
+        index=status.index,
+        embedder=status.embedder,
+        is_in_step=status.is_in_step,
+        error=status.error,
+        retry_in_s=status.retry_in_s,
+        n_failed=status.n_failed,
+        failed=[FailedDocument(**msgspec.structs.asdict(one)) for one in status.failed],
+        **counts,
+    )
 
 
 ROUTES = (
