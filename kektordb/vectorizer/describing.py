@@ -25,8 +25,8 @@ class Description:
     """Makes the metadata of chunks.
 
     Every chunk has ``source_file``, ``chunk_number``, ``content_chunk`` (its text), ``chunk_start`` and ``chunk_end``
-    (in code points of the document), ``content_hash``; where they are known ``page``, ``heading``, ``title``; and the
-    fields of a row.
+    (in code points of the document), ``content_hash``; where they are known ``page``, ``heading``, ``title``, ``row``;
+    and what the document says of itself, such as front matter, and the fields of the row.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ class Description:
                 "chunk_end": chunk.end,
                 "content_hash": digest,
             }
-            known = {"page": chunk.page, "heading": chunk.heading, "title": title}
+            known = {"page": chunk.page, "heading": chunk.heading, "title": title, "row": chunk.row}
             base |= {key: value for key, value in known.items() if value is not None}
             of_chunk = {
                 **names,
@@ -70,7 +70,7 @@ class Description:
                 "start": chunk.start,
                 "end": chunk.end,
             }
-            described.append({**chunk.fields, **given, **base, **self._filled(of_chunk)})
+            described.append({**document.metadata, **chunk.fields, **given, **base, **self._filled(of_chunk)})
         return described
 
     def _filled(self, names: Mapping[str, object]) -> dict[str, Any]:
