@@ -17,6 +17,8 @@ from campaign import Campaign
 from syncer import vectorizer
 
 import kektordb
+from kektordb.commit import Commits
+from kektordb.vectorizer import syncing
 from kektordb.vectorizer.ledger import Ledger
 
 SYNCER = str(Path(__file__).parent / "syncer.py")
@@ -149,6 +151,35 @@ def test_a_killed_pass_leaves_whole_documents_and_the_next_one_is_as_a_fresh_one
     with kektordb.open(tmp_path / "db", autosave="", n_threads=1) as db:
         vectorizer(db, str(folder)).sync()
         check_whole(db)
+        assert contents(db) == fresh(folder)
+
+
+def test_after_each_single_write_all_that_the_records_say_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kill leaves is what some number of writes left: a kill seldom comes between two that are close."""
+    monkeypatch.setattr(syncing, "SLICE_TEXTS", 16)
+    rng = random.Random(9)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    n_writes = 0
+    with kektordb.open(":memory:", n_threads=1) as db:
+        commit = Commits._commit_alone
+
+        def looked_at(self: Commits, *arguments: Any) -> Any:
+            nonlocal n_writes
+            done = commit(self, *arguments)
+            if "docs" in db:
+                check_whole(db)
+                n_writes += 1
+            return done
+
+        monkeypatch.setattr(Commits, "_commit_alone", looked_at)
+        for share in (1.0, 0.5, 0.5, 0.1):
+            change(folder, rng, share)
+            vectorizer(db, str(folder)).sync()
+        assert n_writes > 20
+        monkeypatch.undo()
         assert contents(db) == fresh(folder)
 
 
