@@ -11,6 +11,7 @@ as long as its embedder. In the end what has vanished is deleted.
 from __future__ import annotations
 
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -127,6 +128,7 @@ class Sync:
         self._failures = failures
         self._check = check
         self._report = report
+        self._counting = threading.Lock()
         self._seen: set[str] = set()
         self._is_down = False
         self._dim = index.dim
@@ -174,6 +176,12 @@ class Sync:
         while writing:
             writing.popleft().result()
 
+    def _add(self, **more: int) -> None:
+        # All three stages count.
+        with self._counting:
+            for name, n in more.items():
+                setattr(self.counts, name, getattr(self.counts, name) + n)
+
     # ----------------------------------------------------------------------------------------------- stage 1: reading
 
     def _groups(self, scan: Scan) -> Iterator[list[Change]]:
@@ -195,10 +203,10 @@ class Sync:
             self._check()
             self._seen.add(entry.key)
             if self._planner.is_unchanged(entry):
-                self.counts.n_seen += 1
+                self._add(n_seen=1)
                 self._failures.forget(entry.key)
             elif self._is_down or self._failures.waits(EMBEDDER) or self._failures.waits(entry.key, entry.stamp):
-                self.counts.n_waiting += 1
+                self._add(n_waiting=1)
             elif self._failures.get(entry.key) is not None:
                 later.append(entry)  # Those that failed come last, so that they are in nobody's way.
             elif (change := self._plan(entry)) is not None:
@@ -206,7 +214,7 @@ class Sync:
         for entry in later:
             self._check()
             if self._is_down:
-                self.counts.n_waiting += 1
+                self._add(n_waiting=1)
             elif (change := self._plan(entry)) is not None:
                 yield change
 
@@ -215,7 +223,7 @@ class Sync:
             change = self._planner.plan(entry, self._source.read(entry))
         except FileNotFoundError:
             # It went since the scan, or is being replaced: the next pass knows.
-            self.counts.n_waiting += 1
+            self._add(n_waiting=1)
             return None
         except (DocumentError, OSError) as error:
             if isinstance(error, KektorError) and not isinstance(error, DocumentError):
@@ -223,13 +231,13 @@ class Sync:
             self._fail(entry, error)
             return None
         if change is None:
-            self.counts.n_seen += 1
+            self._add(n_seen=1)
             self._failures.forget(entry.key)
         return change
 
     def _fail(self, entry: Entry, error: Exception, after_s: float = 0.0) -> None:
         failure = self._failures.note(entry.key, _message(error), entry.stamp, after_s)
-        self.counts.n_failed += 1
+        self._add(n_failed=1)
         is_shown = failure.n_attempts == 1 and self.counts.n_failed <= MAX_LOGGED
         level = logging.WARNING if is_shown else logging.DEBUG
         _log.log(level, "%r is not in the index %r: %s", entry.key, self._index.name, failure.error)
@@ -253,19 +261,16 @@ class Sync:
             failure = self._failures.note(EMBEDDER, _message(outcome.error), after_s=outcome.error.retry_after_s)
             level = logging.WARNING if failure.n_attempts == 1 else logging.DEBUG
             _log.log(level, "the embedder of %r fails, it is asked again later: %s", self._index.name, failure.error)
-        self.counts.n_embedded += len(outcome.vectors)
-        self.counts.n_waiting += len(group) - len(outcome.done) - len(outcome.failed)
+        self._add(n_embedded=len(outcome.vectors))
+        self._add(n_waiting=len(group) - len(outcome.done) - len(outcome.failed))
         return outcome
 
     def _store(self, outcome: Outcome) -> None:
         store(self._database, self._index, self._ledger, outcome.done, outcome.vectors)
-        counts = self.counts
         for change in outcome.done:
             self._failures.forget(change.entry.key)
-            counts.n_kept += len(change.kept) + len(change.renewed)
-            counts.n_deleted += len(change.stale)
-        counts.n_changed += len(outcome.done)
-        counts.n_seen += len(outcome.done)
+            self._add(n_kept=len(change.kept) + len(change.renewed), n_deleted=len(change.stale))
+        self._add(n_changed=len(outcome.done), n_seen=len(outcome.done))
 
     def _forget_vanished(self, scan: Scan) -> None:
         holes = tuple(prefix for prefix, _ in scan.holes)
@@ -273,8 +278,8 @@ class Sync:
         for start in range(0, len(gone), MAX_DOCUMENTS):
             self._check()
             keys = gone[start : start + MAX_DOCUMENTS]
-            self.counts.n_deleted += forget(self._database, self._index, self._ledger, keys)
-            self.counts.n_vanished += len(keys)
+            self._add(n_deleted=forget(self._database, self._index, self._ledger, keys))
+            self._add(n_vanished=len(keys))
             self._report(self.counts)
         for key, _ in self._failures.documents():
             if key not in self._seen and not key.startswith(holes):
