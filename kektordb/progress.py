@@ -111,7 +111,7 @@ def _flow_bar(what: str, unit: str, part: str) -> Iterator[Flow]:
         yield update
 
 
-FLOW_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt}{unit}, {postfix} [{elapsed}<{remaining}]"
+FLOW_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt} of {total_fmt}{unit}{postfix} [{elapsed}<{remaining}]"
 
 
 def _left(done: int, total: int | None, took_s: float) -> str:
