@@ -42,7 +42,7 @@ ROWS = {
         *("database", "index", "reading", "commit", "validation", "progress", "maintenance", "policies", "tasks"),
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
         *("interrupts", "loading", "refreshing", "replication", "following", "promoting", "leaders", "http_source"),
-        *("keeping", "backup", "checking", "repairing", "dumping", "undumping", "bounded", "embedding"),
+        *("keeping", "backup", "checking", "repairing", "dumping", "undumping", "bounded", "embedding", "feeding"),
         *("documents", "embed", "vectorizer"),
     ],
     "edges": [

@@ -9,8 +9,6 @@ import threading
 from argparse import ArgumentParser, Namespace
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import msgspec
-
 from kektordb.commands.answer import DONE, FAILED, Answer, bar, count, new_command
 from kektordb.errors import ConfigError
 
@@ -127,6 +125,8 @@ def _options(arguments: Namespace) -> dict[str, Any]:
 
 
 def _answer(status: Status) -> Answer:
+    import msgspec
+
     lines = [f"{status.index}: {_told(status.counts)}"]
     lines += [f"failed: {one.document}: {one.error}" for one in status.failed[:MAX_SHOWN]]
     if status.n_failed > MAX_SHOWN:
