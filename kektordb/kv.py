@@ -9,6 +9,7 @@ from heapq import merge
 from typing import Protocol, overload
 
 from kektordb.errors import ConfigError, CorruptSnapshot
+from kektordb.links import RESERVED, Links
 from kektordb.types import Section, SectionReader
 
 __all__ = ["KeyValue", "KeyValueDatabase", "KeyValueView", "PendingPairs", "check_key", "check_value"]
@@ -22,7 +23,7 @@ PAIR_BYTES = 180
 
 
 class KeyValue:
-    """Pairs of str keys and bytes values; pure memory.
+    """Pairs of str keys and bytes values, and the links among them; pure memory.
 
     Trusts its callers: keys and values passed `check_key` and `check_value`. `set`, `delete`, `freeze` and `load` need
     the commit lock; the others may run beside them.
@@ -35,6 +36,7 @@ class KeyValue:
         self._version = 0
         # Replaced, never changed, so that running iterators keep theirs.
         self._ordered: tuple[int, list[str]] = (0, [])
+        self.links = Links()
 
     def __len__(self) -> int:
         return len(self._pairs)
@@ -53,6 +55,8 @@ class KeyValue:
         if before is None:
             self._n_text_bytes += _utf8_size(key) + len(value)
             self._version += 1
+            if key.startswith(RESERVED):
+                self.links.note(key)
         else:
             self._n_text_bytes += len(value) - len(before)
 
@@ -63,6 +67,8 @@ class KeyValue:
             return False
         self._n_text_bytes -= _utf8_size(key) + len(before)
         self._version += 1
+        if key.startswith(RESERVED):
+            self.links.forget(key)
         return True
 
     def prefix(self, prefix: str = "") -> Iterator[str]:
@@ -106,7 +112,7 @@ class KeyValue:
             if key in fresh:
                 raise CorruptSnapshot(f"kv/pairs: key {key[:100]!r} stands twice", offset=start)
             fresh.set(key, bytes(data[start + n_key : at]))
-        self._pairs, self._n_text_bytes = fresh._pairs, fresh._n_text_bytes
+        self._pairs, self._n_text_bytes, self.links = fresh._pairs, fresh._n_text_bytes, fresh.links
         self._version += 1
 
 

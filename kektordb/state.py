@@ -142,6 +142,8 @@ class State:
                 self._written(operation.number).put(operation, n_threads or self.n_threads, step)
             case DeleteItems():
                 self._written(operation.number).delete(operation)
+                if self.kv.links:
+                    self._unlink(operation)
             case PutMetadata():
                 self._written(operation.number).put_metadata(operation)
             case Convert():
@@ -159,11 +161,27 @@ class State:
                 self.numbers = {**self.numbers, operation.name: operation.number}
                 self.next_number = max(self.next_number, operation.number + 1)
             case DropIndex():
+                name = self._name(operation.number)
+                if name is not None:
+                    self._forget(self.kv.links.of_space(name))
                 self.numbers = {name: number for name, number in self.numbers.items() if number != operation.number}
                 self.collections.pop(operation.number, None)
             case Group():
                 for member in operation.operations:
                     self.apply(member, n_threads)
+
+    def _unlink(self, deleted: DeleteItems) -> None:
+        name = self._name(deleted.number)
+        if name is not None:
+            for id in deleted.ids:
+                self._forget(self.kv.links.of_id(name, id))
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        for key in keys:
+            self.kv.delete(key)
+
+    def _name(self, number: int) -> str | None:
+        return next((name for name, other in self.numbers.items() if other == number), None)
 
     def tidy(self) -> None:
         """Give back what applying left over; all that was reserved is applied. It cannot fail."""
@@ -246,6 +264,8 @@ class State:
                 self.collections[number] = freezing.load(config, entry, Reader(snapshot, f"{number}/"))
                 self.numbers[msgspec.convert(entry["name"], str)] = number
             self.kv.load(snapshot)
+            for space in self.kv.links.spaces() - {"", *self.numbers}:  # of indexes that a repair could not save
+                self._forget(self.kv.links.of_space(space))
         except StorageError:
             raise
         except _STRANGE as error:

@@ -27,6 +27,7 @@ ROWS = {
             "reserving",
             "precision",
             "kv",
+            "links",
             "fusion",
             "ranking",
             "results",

@@ -86,7 +86,6 @@ def drop_index(call: Call) -> Reply:
     name = call.args[0]
     call.service.index(name)
     call.service.database.drop_index(name)
-    call.service.edges.drop(name)
     return Reply(204)
 
 

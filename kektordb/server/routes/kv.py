@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import islice
 
+from kektordb.links import RESERVED
 from kektordb.server.calls import Call, Route
-from kektordb.server.edges import RESERVED
 from kektordb.server.errors import HttpError
 from kektordb.server.options import MAX_LISTED
 from kektordb.server.replies import Keys, KeyValuePair, Status
