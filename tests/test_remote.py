@@ -86,6 +86,11 @@ SEARCHES: list[dict[str, Any]] = [
     {"vector": query(5), "text": "red", "alpha": 0.3, "fusion": "rrf"},
     {"vector": query(6), "filter": "CONTAINS(text, 'hats')"},
     {"filter": "CONTAINS(text, 'hats')"},
+    {"vector": query(7), "recall": 0.9},
+    {"vector": query(8), "recall": 1.0, "filter": "n > 3", "k": 20},
+    {"vector": query(9), "explain": True},
+    {"text": "red shoes", "explain": True},
+    {"vector": query(10), "text": "red shoes", "explain": True, "snippet": True, "recall": 0.9},
 ]
 
 
@@ -102,6 +107,8 @@ def test_searches_find_the_same(both: Both, search: dict[str, Any]) -> None:
         assert (here.id, here.distance, here.metadata) == (there.id, there.distance, there.metadata)
         assert here.score == pytest.approx(there.score, rel=1e-6)
         assert here.snippet == there.snippet
+        assert str(here.explanation) == str(there.explanation)
+        assert (here.explanation is not None) == bool(search.get("explain"))
         assert (here.vector is None) == (there.vector is None)
         assert here.vector is None or (here.vector == there.vector).all()
     assert [hit.id for hit in mine[1:3]] == mine.ids[1:3]
@@ -114,6 +121,32 @@ def test_batches_of_searches_find_the_same(both: Both) -> None:
     assert [found.ids for found in mine] == [found.ids for found in theirs]
     assert [found[0].metadata for found in mine] == [found[0].metadata for found in theirs]
     assert both[1].search_batch([], 4) == []
+
+
+def test_recall_is_checked_and_calibrated_as_it_is_embedded(both: Both, db: RemoteDatabase) -> None:
+    embedded, index = both
+    queries = np.stack([query(seed) for seed in range(20)])
+    for asked in ({"n": 50, "k": 3, "seed": 5}, {"ef_search": 7}, {"recall": 0.9}, {"queries": queries, "k": 1}):
+        assert index.check_recall(**asked) == embedded.check_recall(**asked)
+    theirs, mine = (one.search_batch(queries, 4, recall=1.0) for one in both)
+    assert [found.ids for found in mine] == [found.ids for found in theirs]
+    assert index.calibrate().wait(60) == {"curves": {}}  # so few items are all compared
+    assert index.calibrate(queries).wait(60) == {"curves": {}}
+    assert index.refine(50).wait(60)["n_refined"] == N
+    assert index.stats(graph=True)["graph"] == embedded.stats(graph=True)["graph"]
+    assert "graph" not in index.stats()
+    for act in (
+        lambda: index.search(query(1), recall=0.9, ef_search=10),
+        lambda: index.search(query(1), recall=0),
+        lambda: index.check_recall(0),
+        lambda: index.refine(0),
+        lambda: db.promote(),
+    ):
+        with pytest.raises(kektordb.ConfigError):
+            act()
+    for wrong in ([[float("nan")] * DIM], [[1.0]]):
+        with pytest.raises(kektordb.VectorError):
+            index.calibrate(wrong)
 
 
 def test_filters_count_list_explain_and_delete(both: Both) -> None:
@@ -283,6 +316,43 @@ def test_tasks_end_and_are_found_again(both: Both, db: RemoteDatabase) -> None:
         index.compress("float16").wait()
     with pytest.raises(kektordb.TaskNotFound):
         db.tasks["none"]
+    assert [(found.kind, found.index, found.status, found.progress) for found in db.tasks][-4:-2] == [
+        ("vacuum", index.name, "completed", 1.0),
+        ("refine", index.name, "completed", 1.0),
+    ]
+    assert task in db.tasks
+    assert task.id in db.tasks
+    assert "none" not in db.tasks
+    assert db.tasks[-1].kind == "compress"
+    assert [found.id for found in db.tasks[:2]] == [found.id for found in db.tasks][:2]
+
+
+def test_a_task_is_cancelled(served: tuple[kektordb.Database, str], both: Both, db: RemoteDatabase) -> None:
+    embedded, index = both
+    began, goes_on = threading.Event(), threading.Event()
+
+    def body(control: Any) -> dict[str, Any]:
+        began.set()
+        goes_on.wait(30)
+        control.check()
+        return {}
+
+    first = served[0]._upkeep.submit("first", index.name, body)
+    assert began.wait(30)
+    task = embedded.vacuum()  # waits for its turn
+    mine = db.tasks[task.id]
+    assert (mine.status, mine.done) == ("started", False)
+    mine.cancel()
+    assert (mine.status, mine.done) == ("failed", True)
+    with pytest.raises(kektordb.TaskFailed, match="cancelled"):
+        mine.wait()
+    db.tasks[first.id].cancel()
+    goes_on.set()
+    with pytest.raises(kektordb.TaskFailed, match="cancelled"):
+        db.tasks[first.id].wait(30)
+    mine.cancel()  # has ended already
+    with pytest.raises(kektordb.TaskNotFound):
+        kektordb.remote.RemoteTask(db._transport, "x", {"id": "none", "status": "started"}).cancel()
 
 
 def test_a_database_is_saved_and_looked_at(tmp_path: Any) -> None:

@@ -56,12 +56,3 @@ def test_verbs_have_their_arguments_and_documentation() -> None:
         for name, value in inspect.getmembers(owner, inspect.isfunction):
             assert name.startswith("_") or inspect.getdoc(value), name
             assert name.startswith("_") or inspect.iscoroutinefunction(value), name
-
-
-def test_what_the_embedded_index_has_the_remote_ones_have() -> None:
-    """But for what docs/client.md says is not there."""
-    left_out = {"calibrate", "check_recall"}
-    public = {name for name in dir(kektordb.Index) if not name.startswith("_")}
-    assert public - {name for name in dir(RemoteIndex) if not name.startswith("_")} == left_out
-    properties = {"config", "database", "dim", "embedder", "maintenance"}
-    assert public - {name for name in dir(AsyncIndex) if not name.startswith("_")} == left_out | properties

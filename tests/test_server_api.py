@@ -279,6 +279,7 @@ def test_an_import_answers_as_every_version_expects_it(call: Caller) -> None:
     assert task == {
         "id": task["id"],
         "status": "completed",
+        "kind": "import",
         "progress_message": "Imported 2 vectors",
         "vectors_added": 2,
         "vectors_imported": 2,

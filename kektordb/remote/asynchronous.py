@@ -91,9 +91,11 @@ class AsyncIndex:
     explain = _of_index(RemoteIndex.explain)
     fields = _of_index(RemoteIndex.fields)
     stats = _of_index(RemoteIndex.stats)
+    check_recall = _of_index(RemoteIndex.check_recall)
     configure = _of_index(RemoteIndex.configure)
     vacuum = _of_index(RemoteIndex.vacuum)
     refine = _of_index(RemoteIndex.refine)
+    calibrate = _of_index(RemoteIndex.calibrate)
     compress = _of_index(RemoteIndex.compress)
 
     def __repr__(self) -> str:
@@ -173,6 +175,7 @@ class AsyncDatabase:
     save = _of_database(RemoteDatabase.save)
     rewrite_aof = _of_database(RemoteDatabase.rewrite_aof)
     stats = _of_database(RemoteDatabase.stats)
+    promote = _of_database(RemoteDatabase.promote)
 
     def __repr__(self) -> str:
         return f"<AsyncDatabase of {self._remote!r}>"

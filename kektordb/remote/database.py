@@ -185,6 +185,10 @@ class RemoteDatabase:
         """Return counts and bytes of the whole database; see `Database.stats`."""
         return dict(self._transport.get("/system/stats")["database"])
 
+    def promote(self) -> None:
+        """Let a server that follows another one take writes from now on. Raises ConfigError when it follows none."""
+        self._transport.post("/system/promote", {})
+
     @property
     def closed(self) -> bool:
         """Whether it was closed."""

@@ -14,6 +14,7 @@ from kektordb.embedding import IndexOfTexts
 from kektordb.errors import ConfigError, IdError, ItemNotFound, MetadataError, VectorError
 from kektordb.operations import IndexConfig
 from kektordb.progress import Progress, check_progress
+from kektordb.quality import RecallCheck
 from kektordb.query import Filter, compile_filter
 from kektordb.remote.batches import put_all
 from kektordb.remote.results import RemoteResults, item_of
@@ -25,6 +26,7 @@ from kektordb.validation import (
     as_query,
     as_row,
     as_rows,
+    check_ef_construction,
     check_fusion,
     check_id,
     check_ids,
@@ -32,6 +34,8 @@ from kektordb.validation import (
     check_params,
     check_positive,
     check_precision,
+    check_recall,
+    check_sample,
     check_text,
 )
 
@@ -43,6 +47,8 @@ __all__ = ["RemoteIndex"]
 
 ACTIONS = "/vector/actions/"
 IDS_AT_ONCE = 10_000
+# To compare a sample with every item of a large index.
+RECALL_S = 300.0
 
 Metadata = Mapping[str, Any]
 
@@ -178,13 +184,15 @@ class RemoteIndex(IndexOfTexts):
         alpha: float = 0.5,
         fusion: str = "minmax",
         snippet: bool = False,
+        explain: bool = False,
+        recall: float | None = None,
     ) -> RemoteResults:
         """Find the nearest items, those that words fit best, or the best by both; see `Index.search`."""
         if query_text is not None:
             vector, text = self._question(query_text, vector, text)
         alpha, fusion = check_fusion(alpha, fusion)
-        body: dict[str, Any] = self._asked(k, ef_search, filter, params, include)
-        body |= {"alpha": alpha, "fusion": fusion, "snippet": bool(snippet)}
+        body: dict[str, Any] = self._asked(k, ef_search, filter, params, include, recall)
+        body |= {"alpha": alpha, "fusion": fusion, "snippet": bool(snippet), "explain": bool(explain)}
         if text is not None:
             body["query_text"] = check_text(text)
         if vector is None:
@@ -192,9 +200,9 @@ class RemoteIndex(IndexOfTexts):
                 raise VectorError("expected a vector, a text, or both, got neither")
         else:
             query = as_query(vector, 0)
-            if text is None and not snippet and not query.any():
+            if text is None and not (snippet or explain) and not query.any():
                 # The clients of the original send zeros for "no vector".
-                return self.search_batch(query[None, :], k, ef_search, filter, params, include)[0]
+                return self.search_batch(query[None, :], k, ef_search, filter, params, include, recall=recall)[0]
             body["query_vector"] = query
         return RemoteResults(self._post("search-with-scores", body, repeatable=True)["results"])
 
@@ -206,16 +214,22 @@ class RemoteIndex(IndexOfTexts):
         filter: Filter | None = None,
         params: Mapping[str, Any] | None = None,
         include: Sequence[str] = ("metadata",),
+        *,
+        recall: float | None = None,
     ) -> list[RemoteResults]:
         """Find the nearest items of many queries at once; see `Index.search_batch`."""
         queries = as_rows(vectors, None, 0)
         if not len(queries):
             return []
-        body = self._asked(k, ef_search, filter, params, include) | {"n": len(queries), "matrix": queries}
+        body = self._asked(k, ef_search, filter, params, include, recall) | {"n": len(queries), "matrix": queries}
         return [RemoteResults(found["results"]) for found in self._post("search-batch", body, repeatable=True)]
 
-    def _asked(self, k: int, ef_search: int | None, filter: Any, params: Any, include: Sequence[str]) -> dict[str, Any]:
+    def _asked(
+        self, k: int, ef_search: int | None, filter: Any, params: Any, include: Sequence[str], recall: float | None
+    ) -> dict[str, Any]:
         body: dict[str, Any] = {"k": check_positive(k, "k"), "include": sorted(check_include(include))}
+        if recall is not None:
+            body["recall"] = check_recall(recall, ef_search)
         if ef_search is not None:
             body["ef_search"] = check_positive(ef_search, "ef_search")
         if filter is not None:
@@ -268,9 +282,30 @@ class RemoteIndex(IndexOfTexts):
         """Return the names of the fields that are in the metadata of items; see `Index.fields`."""
         return list(self._transport.get(path_of("/vector/indexes", self._name) + "/fields")["fields"])
 
-    def stats(self) -> dict[str, Any]:
-        """Return items, tombstones, configuration, and bytes in memory by part."""
-        return dict(self._transport.get(path_of("/vector/indexes", self._name) + "/stats"))
+    def stats(self, *, graph: bool = False) -> dict[str, Any]:
+        """Return items, tombstones, configuration, and bytes in memory by part; see `Index.stats`."""
+        path = path_of("/vector/indexes", self._name) + "/stats"
+        return dict(self._transport.get(path + "?graph=true" if graph else path))
+
+    def check_recall(
+        self,
+        n: int = 200,
+        k: int = 10,
+        ef_search: int | None = None,
+        *,
+        recall: float | None = None,
+        seed: int = 0,
+        queries: npt.ArrayLike | None = None,
+    ) -> RecallCheck:
+        """Estimate which share of the nearest items a search finds; see `Index.check_recall`.
+
+        At most 10,000 queries.
+        """
+        n, seed = check_sample(n, seed)
+        body = {"n": n, "seed": seed, **self._asked(k, ef_search, None, None, (), recall), **_outside(queries)}
+        path = path_of("/vector/indexes", self._name) + "/recall"
+        found = self._transport.post(path, body, repeatable=True, timeout=RECALL_S)
+        return msgspec.convert(found, RecallCheck)
 
     # -------------------------------------------------------------------------------------------------------- texts
 
@@ -309,13 +344,19 @@ class RemoteIndex(IndexOfTexts):
         """Free what deleted items left behind; see `Index.vacuum`."""
         return self._maintain("vacuum")
 
-    def refine(self) -> RemoteTask:
+    def refine(self, ef_construction: int | None = None) -> RemoteTask:
         """Choose the links of all items anew, once; see `Index.refine`."""
-        return self._maintain("refine")
+        if ef_construction is None:
+            return self._maintain("refine")
+        return self._maintain("refine", ef_construction=check_ef_construction(ef_construction))
 
-    def _maintain(self, kind: str) -> RemoteTask:
+    def calibrate(self, queries: npt.ArrayLike | None = None) -> RemoteTask:
+        """Measure how wide searches must be for a recall; see `Index.calibrate`. At most 10,000 queries."""
+        return self._maintain("calibrate", **_outside(queries))
+
+    def _maintain(self, kind: str, **more: Any) -> RemoteTask:
         path = path_of("/vector/indexes", self._name) + "/maintenance"
-        return RemoteTask(self._transport, kind, self._transport.post(path, {"type": kind}))
+        return RemoteTask(self._transport, kind, self._transport.post(path, {"type": kind, **more}))
 
     def compress(self, precision: str) -> RemoteTask:
         """Store the vectors in another precision; see `Index.compress`. The present one lets the task fail."""
@@ -350,6 +391,16 @@ def _plain(params: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if checked is None:
         return None
     return {name: value.tolist() if hasattr(value, "tolist") else value for name, value in checked.items()}
+
+
+def _outside(queries: npt.ArrayLike | None) -> dict[str, Any]:
+    """Return queries as they are sent; nothing for none."""
+    if queries is None:
+        return {}
+    rows = as_rows(queries, None, 0)
+    if not np.isfinite(rows).all():
+        raise VectorError("expected finite numbers in queries, got NaN or Inf")
+    return {"n_queries": len(rows), "matrix": rows}
 
 
 def _encoded(metadata: Metadata, id: str) -> msgspec.Raw:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, overload
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from kektordb.results import Hit, Item
+from kektordb.results import Hit, HitExplanation, Item
 
 __all__ = ["RemoteResults", "item_of"]
 
@@ -68,6 +69,7 @@ class RemoteResults(Sequence[Hit]):
 
 
 def _hit(found: Mapping[str, Any]) -> Hit:
+    explanation = found.get("explanation")
     distance, vector, score = found.get("distance"), found.get("vector"), found["score"]
     if distance is not None:
         distance = float(np.float32(distance))  # its shortest decimal came
@@ -79,6 +81,7 @@ def _hit(found: Mapping[str, Any]) -> Hit:
         None if vector is None else _vector(vector),
         found.get("text_score"),
         found.get("snippet"),
+        None if explanation is None else msgspec.convert(explanation, HitExplanation),
     )
 
 

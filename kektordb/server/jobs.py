@@ -46,7 +46,14 @@ class Jobs:
     def imported(self, n: int) -> TaskInfo:
         """Return the task of an import that has completed already."""
         return self._keep(
-            TaskInfo(_new_id(), "completed", f"Imported {n} vectors", vectors_added=n, vectors_imported=n)
+            TaskInfo(
+                _new_id(),
+                "completed",
+                "import",
+                progress_message=f"Imported {n} vectors",
+                vectors_added=n,
+                vectors_imported=n,
+            )
         )
 
     def failed(self, error: Exception) -> TaskInfo:
@@ -59,18 +66,18 @@ class Jobs:
             task.wait(self._grace_s)
         return _describe(task)
 
-    def start(self, work: Callable[[], object], message: str) -> TaskInfo:
+    def start(self, kind: str, work: Callable[[], object], message: str) -> TaskInfo:
         """Begin work in a thread of its own; `message` is for its end."""
-        info = self._keep(TaskInfo(_new_id(), "started"))
+        info = self._keep(TaskInfo(_new_id(), "started", kind))
 
         def run() -> None:
             try:
                 work()
             except Exception as error:  # the outermost of this thread
                 _log.error("a task failed: %s", type(error).__name__)
-                self._keep(TaskInfo(info.id, "failed", error=explain(error).text))
+                self._keep(TaskInfo(info.id, "failed", info.kind, error=explain(error).text))
             else:
-                self._keep(TaskInfo(info.id, "completed", message))
+                self._keep(TaskInfo(info.id, "completed", info.kind, progress_message=message))
             finally:
                 self._running.discard(thread)
 
@@ -84,6 +91,18 @@ class Jobs:
         """Return the state of a task. Raises TaskNotFound."""
         found = self._own.get(id)
         return _describe(self._database.tasks[id]) if found is None else found
+
+    def all(self) -> list[TaskInfo]:
+        """Return the states of all tasks that are known: those of the server, and then those of the database."""
+        with self._lock:
+            own = list(self._own.values())
+        return own + [_describe(task) for task in self._database.tasks]
+
+    def cancel(self, id: str) -> TaskInfo:
+        """Let a task end, if it can be, and return its state. Raises TaskNotFound."""
+        if id not in self._own:  # those are done at once, or cannot be left half-way
+            self._database.tasks[id].cancel()
+        return self.find(id)
 
     def close(self) -> None:
         """Wait for the work that was begun."""
@@ -104,12 +123,15 @@ def _new_id() -> str:
 
 def _describe(task: Task) -> TaskInfo:
     status, error = task.status, task.error
+    info = TaskInfo(task.id, status, task.kind, task.index, task.automatic, task.progress)
     if status == "completed":
         result: Any = task.result or UNSET
-        return TaskInfo(task.id, status, DONE.get(task.kind, f"{task.kind} completed"), result=result)
-    if error is not None:
-        return TaskInfo(task.id, FAILED, error=_told(error))
-    return TaskInfo(task.id, status, task.message or UNSET)
+        info.progress_message, info.result = DONE.get(task.kind, f"{task.kind} completed"), result
+    elif error is not None:
+        info.status, info.error = FAILED, _told(error)  # also of one that was cancelled
+    else:
+        info.progress_message = task.message or UNSET
+    return info
 
 
 def _told(error: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, UnsetType
 
+from kektordb.results import HitExplanation
 from kektordb.server.encodings import Vector
 
 __all__ = [
@@ -115,6 +116,10 @@ class TaskInfo(msgspec.Struct):
 
     id: str
     status: str
+    kind: str | UnsetType = UNSET
+    index: str | UnsetType | None = UNSET
+    automatic: bool | UnsetType = UNSET
+    progress: float | UnsetType = UNSET
     progress_message: str | UnsetType = UNSET
     error: str | UnsetType = UNSET
     vectors_added: int | UnsetType = UNSET
@@ -138,6 +143,7 @@ class Scored(msgspec.Struct):
     vector: Vector | UnsetType = UNSET
     text_score: float | UnsetType | None = UNSET
     snippet: str | UnsetType | None = UNSET
+    explanation: HitExplanation | UnsetType | None = UNSET
 
 
 class Hits(msgspec.Struct):

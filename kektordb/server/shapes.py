@@ -96,6 +96,10 @@ SHAPES: dict[str, Schema] = {
     "properties": _METADATA,
     "AddBatch.metadata": _list(_or_null(_METADATA), 0, _LIMITS.max_batch),
     "k": _integer(0, _LIMITS.max_k),
+    "CheckRecall.k": _integer(1, _LIMITS.max_k),
+    "CheckRecall.n": _integer(1, _LIMITS.max_k),
+    "n_queries": _integer(0, _LIMITS.max_k),
+    "recall": {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
     "ef_search": _integer(0, MAX_EF),
     "alpha": {"type": "number", "minimum": 0, "maximum": 1},
     "fusion": _one_of(*METHODS, ""),
@@ -109,6 +113,7 @@ SHAPES: dict[str, Schema] = {
     "CreateIndex.precision": _one_of(*PRECISIONS, ""),
     "m": {**_integer(None, MAX_M), "not": {"const": 1}},
     "ef_construction": _integer(None, MAX_EF),
+    "StartMaintenance.ef_construction": _integer(1, MAX_EF),
     "dim": _integer(1, _LIMITS.max_dim),
     "seed": _integer(0, 2**64 - 1),
     "traversal": _one_of(*TRAVERSALS),
@@ -122,7 +127,7 @@ SHAPES: dict[str, Schema] = {
     },
     "maintenance": _SETTINGS,
     "Compress.precision": {"type": "string", "description": f"One of {', '.join(PRECISIONS)}, or the task fails."},
-    "StartMaintenance.type": _one_of("vacuum", "refine"),
+    "StartMaintenance.type": _one_of("vacuum", "refine", "calibrate"),
     "KeyValue.value": {"type": "string", "description": "In msgpack also bytes."},
     "source_id": _ID,
     "target_id": _ID,
@@ -189,10 +194,20 @@ WAYS: dict[str, list[dict[str, Schema]]] = {
     "Search": [{"query_vector!": _VECTOR}, {"query_text!": _SOME_TEXT}, {"filter!": _SOME_TEXT}],
 }
 
+_QUERIES: list[dict[str, Schema]] = [{"matrix": _ABSENT}, {"n_queries!": _integer(1, None), "matrix!": _VECTOR}]
+WAYS |= {"CheckRecall": _QUERIES, "StartMaintenance": _QUERIES}
+# What says the same thing twice.
+_BOTH: Schema = {
+    "required": ["recall", "ef_search"],
+    "properties": {"recall": {"type": "number"}, "ef_search": _integer(1, None)},
+}
+NOT = {"Search": _BOTH, "SearchBatch": _BOTH, "CheckRecall": _BOTH}
+
 # Parameters of the URL by path.
 QUERIES: dict[str, dict[str, Schema]] = {
     "/kv": {"prefix": {"type": "string"}, "after": {"type": "string"}, "limit": _integer(1, MAX_LISTED)},
     "/vector/indexes/{name}/export": {"limit": _integer(1, _LIMITS.max_batch), "offset": _integer(0, 2**31 - 1)},
+    "/vector/indexes/{name}/stats": {"graph": {"type": "string", "enum": ["true", "false"]}},
     "/debug/profile": {"seconds": _integer(1, MAX_PROFILE_S)},
     "/replicate": {
         "position": {"type": "string", "format": "position", "description": "As history:number:digest."},
@@ -227,6 +242,8 @@ def describe_body(kind: Any, schema: Schema) -> Schema:
     found = {**schema, "properties": properties, "required": list(needed)}
     if name in WAYS:
         found["anyOf"] = [_way(way) for way in WAYS[name]]
+    if name in NOT:
+        found["not"] = NOT[name]
     return found
 
 

@@ -11,6 +11,7 @@ from kektordb.server.encodings import Matrix, Vector
 __all__ = [
     "AddBatch",
     "AddItem",
+    "CheckRecall",
     "Compress",
     "Connected",
     "Count",
@@ -123,6 +124,8 @@ class Search(msgspec.Struct):
     include_relations: list[str] | None = None
     hydrate_relations: bool | None = None
     hydrate: bool | None = None
+    explain: bool | None = None
+    recall: float | None = None
     graph_filter: Metadata | None = None
     snippet: bool | None = None
 
@@ -137,7 +140,20 @@ class SearchBatch(msgspec.Struct):
     filter: str | None = None
     params: Metadata | None = None
     ef_search: int | None = None
+    recall: float | None = None
     include: list[str] | None = None
+
+
+class CheckRecall(msgspec.Struct):
+    """How well an index is searched: by `n` of its rows, or by `n_queries` queries that stand in `matrix`."""
+
+    n: int | None = None
+    k: int | None = None
+    ef_search: int | None = None
+    recall: float | None = None
+    seed: int | None = None
+    n_queries: int = 0
+    matrix: Matrix | None = None
 
 
 class Count(msgspec.Struct):
@@ -186,9 +202,12 @@ class Compress(msgspec.Struct):
 
 
 class StartMaintenance(msgspec.Struct):
-    """``vacuum`` or ``refine``."""
+    """``vacuum``; ``refine``, with the candidates for links; or ``calibrate``, with queries if there are some."""
 
     type: str = ""
+    ef_construction: int | None = None
+    n_queries: int = 0
+    matrix: Matrix | None = None
 
 
 class Link(msgspec.Struct):

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 # The index that is there: english texts, two dimensions, and these items.
 INDEX, DIM, IDS = "shoes", 2, ("p", "q", "x/y")
-FLOATS = frozenset({"alpha", "k1", "b", "delete_threshold"})
+FLOATS = frozenset({"alpha", "recall", "k1", "b", "delete_threshold"})
 
 
 # ------------------------------------------------------------------------------------------------------------- formats
@@ -150,7 +150,9 @@ def _agreeing(body: dict[str, Any], with_index: bool) -> dict[str, Any]:
         rows = n if isinstance(n, int) else len(ids) if isinstance(ids, list) else 0
         rows = min(rows, 20)
         found["matrix"] = [0.5, 1.0] * rows
-        if n is not None:
+        if found.get("n_queries") is not None:
+            found["n_queries"], found["matrix"] = 2, [0.5, 1.0] * 2
+        elif n is not None:
             found["n"] = rows
         elif isinstance(ids, list):
             found["ids"] = ids[:rows]

@@ -7,13 +7,16 @@ from typing import Any
 
 from kektordb import errors
 from kektordb.index import Index
+from kektordb.quality import RecallCheck
 from kektordb.server.calls import Call, Reply, Route
 from kektordb.server.errors import HttpError
+from kektordb.server.options import Limits
 from kektordb.server.replies import Fields, IndexInfo, Status, TaskInfo
-from kektordb.server.structs import Compress, CreateIndex, StartMaintenance
+from kektordb.server.routes.items import as_matrix, check_finite
+from kektordb.server.structs import CheckRecall, Compress, CreateIndex, StartMaintenance
 from kektordb.settings import MaintenanceConfig
 from kektordb.text import languages
-from kektordb.validation import check_embedder_name
+from kektordb.validation import check_ef_construction, check_embedder_name
 
 __all__ = ["ROUTES"]
 
@@ -106,8 +109,11 @@ def get_config(call: Call) -> dict[str, Any]:
 
 
 def get_stats(call: Call) -> dict[str, Any]:
-    """Return counts, options and memory of an index."""
-    return call.service.index(call.args[0]).stats()
+    """Return counts, options and memory of an index; with ``graph=true`` also what its graph looks like."""
+    graph = call.query("graph", "false")
+    if graph not in ("true", "false"):
+        raise HttpError(400, "expected graph to be true or false", "ConfigError")
+    return call.service.index(call.args[0]).stats(graph=graph == "true")
 
 
 def get_fields(call: Call) -> Fields:
@@ -116,12 +122,41 @@ def get_fields(call: Call) -> Fields:
 
 
 def maintain(call: Call) -> Reply:
-    """Vacuum or refine an index."""
-    kind = call.body.type
-    if kind not in ("vacuum", "refine"):
+    """Vacuum, refine or calibrate an index."""
+    body: StartMaintenance = call.body
+    if body.type not in ("vacuum", "refine", "calibrate"):
         raise HttpError(400, "invalid maintenance type", "ConfigError")
+    queries = _queries(body, call.service.limits)
+    ef = None if body.ef_construction is None else check_ef_construction(body.ef_construction)
     index = call.service.index(call.args[0])
-    return Reply(202, call.service.jobs.follow(index.vacuum() if kind == "vacuum" else index.refine()))
+    if body.type == "vacuum":
+        task = index.vacuum()
+    elif body.type == "refine":
+        task = index.refine(ef)
+    else:
+        task = index.calibrate(queries)
+    return Reply(202, call.service.jobs.follow(task))
+
+
+def check_recall(call: Call) -> RecallCheck:
+    """Estimate which share of the nearest items a search finds."""
+    body: CheckRecall = call.body
+    index, limits = call.service.index(call.args[0]), call.service.limits
+    sample, k = 200 if body.n is None else body.n, 10 if body.k is None else body.k
+    if not 1 <= sample <= limits.max_k or not 1 <= k <= limits.max_k:
+        raise HttpError(400, f"expected n and k from 1 to {limits.max_k}", "ConfigError")
+    return index.check_recall(
+        sample, k, body.ef_search or None, recall=body.recall, seed=body.seed or 0, queries=_queries(body, limits)
+    )
+
+
+def _queries(body: StartMaintenance | CheckRecall, limits: Limits) -> Any:
+    if not 0 <= body.n_queries <= limits.max_k or (body.matrix is not None and body.n_queries == 0):
+        raise HttpError(400, f"expected n_queries from 1 to {limits.max_k} beside a matrix", "ConfigError")
+    if body.matrix is None:
+        return None
+    check_finite(body.matrix)
+    return as_matrix(body.matrix, body.n_queries)
 
 
 def compress(call: Call) -> Reply:
@@ -159,7 +194,7 @@ ROUTES = (
     ),
     Route("POST", "/vector/indexes/{name}/config", configure, takes=dict[str, Any], gives=Status, writes=True),
     Route("GET", "/vector/indexes/{name}/config", get_config, gives=dict[str, Any]),
-    Route("GET", "/vector/indexes/{name}/stats", get_stats, gives=dict[str, Any]),
+    Route("GET", "/vector/indexes/{name}/stats", get_stats, gives=dict[str, Any], threaded=True),
     Route("GET", "/vector/indexes/{name}/fields", get_fields, gives=Fields),
     Route(
         "POST",
@@ -170,6 +205,7 @@ ROUTES = (
         status=202,
         writes=True,
     ),
+    Route("POST", "/vector/indexes/{name}/recall", check_recall, takes=CheckRecall, gives=RecallCheck, threaded=True),
     Route("GET", "/vector/indexes/{name}", get_index, gives=IndexInfo),
     Route("DELETE", "/vector/indexes/{name}", drop_index, status=204, writes=True),
 )

@@ -18,7 +18,7 @@ from kektordb.server.replies import Added, Exported, Place, Removed, Status, Tas
 from kektordb.server.structs import AddBatch, AddItem, DeleteItems, GetItems, IndexName, UpdateMetadata
 from kektordb.validation import check_name
 
-__all__ = ["ROUTES", "as_matrix", "check_keys", "data_of"]
+__all__ = ["ROUTES", "as_matrix", "check_finite", "check_keys", "data_of"]
 
 DEFAULT_PAGE = 1000
 
@@ -113,6 +113,12 @@ def as_matrix(flat: Any, n: int) -> Any:
     if n == 0 or not len(flat) or len(flat) % n:
         raise HttpError(400, f"expected a matrix of {n} rows, got {len(flat)} numbers", "VectorError")
     return flat.reshape(n, -1)
+
+
+def check_finite(values: Any) -> None:
+    """Refuse NaN and Inf where no index will."""
+    if values is not None and not np.isfinite(values).all():
+        raise HttpError(400, "expected finite numbers, got NaN or Inf", "VectorError")
 
 
 def _check_batch(n: int, limits: Limits) -> None:

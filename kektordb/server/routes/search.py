@@ -8,7 +8,6 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 from msgspec import UNSET
 
 from kektordb.index import Index
@@ -19,9 +18,9 @@ from kektordb.server.encodings import exact_floats
 from kektordb.server.errors import HttpError
 from kektordb.server.options import Limits
 from kektordb.server.replies import Counted, GraphNode, Hits, Ids, Plan, Scored
-from kektordb.server.routes.items import as_matrix, data_of
+from kektordb.server.routes.items import as_matrix, check_finite, data_of
 from kektordb.server.structs import Count, Explain, Search, SearchBatch
-from kektordb.validation import check_fusion, check_include
+from kektordb.validation import check_fusion, check_include, check_recall
 
 __all__ = ["ROUTES", "node_of"]
 
@@ -39,7 +38,7 @@ TEXT_ROW_US = 0.05
 def takes_long(call: Call) -> bool:
     """Tell whether a search should run in a thread: estimated, from the sizes alone."""
     body: Search = call.body
-    if body.hydrate or body.include_relations:
+    if body.hydrate or body.include_relations or body.recall is not None:
         return True
     database, limits = call.service.database, call.service.limits
     if body.index_name not in database:
@@ -106,13 +105,15 @@ def search_batch(call: Call) -> list[Hits]:
         raise HttpError(400, f"expected n from 0 to {limits.max_batch}, and a matrix", "ConfigError")
     include, ef = tuple(body.include or ()), _check_ef(body.ef_search)
     check_include(include)
+    if body.recall is not None:
+        check_recall(body.recall, ef)
     queries = as_matrix(body.matrix, body.n)
     if k == 0 or body.n == 0:
-        _check_finite(queries)
+        check_finite(queries)
         return [Hits([]) for _ in range(body.n)]
     if body.n * k > limits.max_batch * DEFAULT_K:
         raise HttpError(400, f"expected at most {limits.max_batch * DEFAULT_K} results in all", "ConfigError")
-    results = index.search_batch(queries, k, ef, body.filter or None, body.params, include)
+    results = index.search_batch(queries, k, ef, body.filter or None, body.params, include, recall=body.recall)
     shown = None if body.include is None else frozenset(include)
     return [Hits(_scored(found, shown, False)) for found in results]
 
@@ -156,20 +157,17 @@ def _check_ef(ef: int | None) -> int | None:
 def _check_rest(body: Search) -> None:
     """Check what a search for nothing does not come to."""
     _check_ef(body.ef_search)
+    if body.recall is not None:
+        check_recall(body.recall, body.ef_search or None)
     check_include(body.include or ())
-    _check_finite(body.query_vector)
+    check_finite(body.query_vector)
     if body.alpha is not None or body.fusion:
         check_fusion(0.5 if body.alpha is None else body.alpha, body.fusion or "minmax")
 
 
-def _check_finite(values: npt.NDArray[np.float32] | None) -> None:
-    if values is not None and not np.isfinite(values).all():
-        raise HttpError(400, "expected finite numbers, got NaN or Inf", "VectorError")
-
-
 def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results | list[str]:
     """Return results; mere ids when a filter alone decides."""
-    ef = _check_ef(body.ef_search)
+    ef, recall = _check_ef(body.ef_search), body.recall
     alpha, fusion = 0.5 if body.alpha is None else body.alpha, body.fusion or "minmax"
     if body.alpha is not None or body.fusion:
         check_fusion(alpha, fusion)
@@ -178,8 +176,8 @@ def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results
     if vector is not None and (not len(vector) or (vector[0] == 0 and not vector.any())):
         vector = None
     filter, text = body.filter or None, body.query_text or None
-    if vector is not None and text is None and not body.snippet:
-        return index.search(vector, k, ef, filter, body.params, include, alpha=alpha, fusion=fusion)
+    if vector is not None and text is None and not (body.snippet or body.explain):
+        return index.search(vector, k, ef, filter, body.params, include, alpha=alpha, fusion=fusion, recall=recall)
     if vector is None and text is None:
         if filter is None:
             raise HttpError(400, "expected a query_vector, a query_text, or a filter", "VectorError")
@@ -196,6 +194,8 @@ def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results
         alpha=alpha,
         fusion=fusion,
         snippet=bool(body.snippet),
+        explain=bool(body.explain),
+        recall=recall,
     )
 
 
@@ -216,6 +216,8 @@ def _scored(found: Results, include: frozenset[str] | None, with_snippet: bool) 
             one.text_score = float(hit.text_score)
         if with_snippet:
             one.snippet = hit.snippet
+        if hit.explanation is not None:
+            one.explanation = hit.explanation
         hits.append(one)
     return hits
 

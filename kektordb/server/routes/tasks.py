@@ -31,13 +31,28 @@ def sync(call: Call) -> Status:
 
 def rewrite_log(call: Call) -> Reply:
     """Make the log short, in the background."""
-    return Reply(202, call.service.jobs.start(call.service.database.rewrite_aof, "AOF rewrite completed"))
+    return Reply(
+        202, call.service.jobs.start("rewrite_aof", call.service.database.rewrite_aof, "AOF rewrite completed")
+    )
 
 
 def get_task(call: Call) -> TaskInfo:
     """Return the state of a task."""
     try:
         return call.service.jobs.find(call.args[0])
+    except errors.TaskNotFound:
+        raise HttpError(404, "task not found", "TaskNotFound") from None
+
+
+def list_tasks(call: Call) -> list[TaskInfo]:
+    """List the tasks that are known: all that have not ended, and the last ones that have."""
+    return call.service.jobs.all()
+
+
+def cancel_task(call: Call) -> TaskInfo:
+    """Let a task end as soon as it can; nothing of what it did remains."""
+    try:
+        return call.service.jobs.cancel(call.args[0])
     except errors.TaskNotFound:
         raise HttpError(404, "task not found", "TaskNotFound") from None
 
@@ -81,6 +96,8 @@ ROUTES = (
     Route("POST", "/system/save", save, gives=Status, writes=True),
     Route("POST", "/system/sync", sync, gives=Status, writes=True),
     Route("POST", "/system/aof-rewrite", rewrite_log, gives=TaskInfo, status=202, writes=True),
+    Route("GET", "/system/tasks", list_tasks, gives=list[TaskInfo], threaded=True),
+    Route("POST", "/system/tasks/{id}/cancel", cancel_task, gives=TaskInfo, writes=True),
     Route("GET", "/system/tasks/{id}", get_task, gives=TaskInfo),
     Route("GET", "/system/vectorizers", list_vectorizers, gives=list[VectorizerStatus]),
     Route("POST", "/system/vectorizers/{name}/trigger", trigger_vectorizer, gives=Status, writes=True),
