@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import os
 import re
 import socket
 import threading
@@ -13,6 +14,7 @@ from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
+from kektordb.addresses import port_of, tls_context
 from kektordb.bounded import BoundedSocket
 from kektordb.errors import ConfigError, HistoryDiverged, ReplicationError, SnapshotNeeded, StorageError
 
@@ -32,7 +34,7 @@ class HttpSource:
     Parameters
     ----------
     url : str
-        Such as ``http://leader:9091``; with ``https`` its certificate is verified.
+        Such as ``http://leader:9091``; without a port 9091 for ``http``, and 443 for ``https``.
     token : str, optional
         That of all requests; one for reading is not enough.
     timeout_s : float
@@ -41,6 +43,10 @@ class HttpSource:
         Of an answer, head included. A record is as large as the batch that it was.
     wait_s : float
         How long a follower that has all there is lets the server hold its question; 0 asks again and again.
+    ca_file : str or path, optional
+        Of ``https``: certificates in PEM that are trusted, of authorities or the server's own, instead of the system's.
+    verify : bool
+        False trusts whoever answers: he reads the token, and gives what data he likes.
 
     Raises
     ------
@@ -56,8 +62,11 @@ class HttpSource:
         max_bytes: int = 1 << 30,
         max_snapshot_bytes: int = 1 << 40,
         wait_s: float = 10.0,
+        ca_file: str | os.PathLike[str] | None = None,
+        verify: bool = True,
     ) -> None:
         self._is_secure, self._host, self._port, self._prefix = _parse(url)
+        self._context = tls_context(self._is_secure, ca_file, verify)
         if token is not None and re.fullmatch("[!-~]{1,4096}", token) is None:
             raise ConfigError("expected a token of printable ASCII characters without blanks")
         self._headers = {"accept": "application/octet-stream, application/msgpack"}
@@ -169,8 +178,12 @@ class HttpSource:
                 line = self._idle.pop()
                 self._busy.add(line)
                 return line, False
-        kind = http.client.HTTPSConnection if self._is_secure else http.client.HTTPConnection
-        connection = kind(self._host, self._port, timeout=min(CONNECT_S, self._timeout_s))
+        seconds = min(CONNECT_S, self._timeout_s)
+        connection: http.client.HTTPConnection
+        if self._context is None:
+            connection = http.client.HTTPConnection(self._host, self._port, timeout=seconds)
+        else:
+            connection = http.client.HTTPSConnection(self._host, self._port, timeout=seconds, context=self._context)
         connection.connect()
         line = _Line(connection, connection.sock)
         try:
@@ -257,4 +270,4 @@ def _parse(url: str) -> tuple[bool, str, int, str]:
         raise ConfigError("expected the address of a leader, such as http://leader:9091, without name and password")
     assert host is not None
     is_secure = parts.scheme == "https"
-    return is_secure, host, port or (443 if is_secure else 80), parts.path.rstrip("/")
+    return is_secure, host, port_of(is_secure, port), parts.path.rstrip("/")

@@ -36,6 +36,8 @@ def follower_of(follow: object, interval_s: float, path: str, read_only: bool, t
     if token is not None:
         raise ConfigError("expected follow_token= beside the address of a server in follow= only")
     if hasattr(follow, "read") and hasattr(follow, "snapshot"):
+        if hasattr(follow, "probe") and not os.path.lexists(path):
+            follow.probe()
         if hasattr(follow, "interrupt") and hasattr(follow, "close"):  # as `HttpSource` has; it can be used again
             return Following(cast("Source", follow), interval_s, follow.close, interrupt=follow.interrupt)
         return Following(cast("Source", follow), interval_s)

@@ -44,7 +44,7 @@ ROWS = {
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
         *("interrupts", "loading", "refreshing", "replication", "following", "promoting", "leaders", "http_source"),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping", "bounded", "embedding", "feeding"),
-        *("documents", "embed", "vectorizer"),
+        *("addresses", "documents", "embed", "vectorizer"),
     ],
     "edges": [
         "__init__",

@@ -48,10 +48,14 @@ class Source:
     token : str, optional
     known_ids : str, optional
         A file with ids, one a line, for versions before 0.5, which cannot list theirs.
+    ca_file : str, optional
+        Certificates to trust.
     """
 
-    def __init__(self, url: str, token: str | None = None, known_ids: str | None = None) -> None:
-        self._transport = Transport(url, token, TIMEOUT_S)
+    def __init__(
+        self, url: str, token: str | None = None, known_ids: str | None = None, ca_file: str | None = None
+    ) -> None:
+        self._transport = Transport(url, token, TIMEOUT_S, ca_file=ca_file)
         self._known: list[str] | None = None
         if known_ids is not None:
             try:

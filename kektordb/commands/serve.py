@@ -46,6 +46,7 @@ def add(commands: Commands) -> None:
     )
     parser.add_argument("--follow", metavar="URL", help="follow the database of another server, and serve it read-only")
     parser.add_argument("--follow-token-file", metavar="FILE", help="holds the token that the other server asks for")
+    parser.add_argument("--follow-ca-file", metavar="FILE", help="certificates to trust for an https:// URL; PEM")
     _add_security(parser)
     parser.add_argument("--vectorizers-config", metavar="FILE", help="YAML: folders to keep indexes in step with")
     parser.add_argument(
@@ -102,6 +103,8 @@ def settings_of(arguments: Namespace, environment: Mapping[str, str]) -> Setting
     follow, follow_token = arguments.follow, arguments.follow_token_file
     if follow_token is not None and follow is None:
         raise ConfigError("expected --follow beside --follow-token-file")
+    if arguments.follow_ca_file is not None and follow is None:
+        raise ConfigError("expected --follow beside --follow-ca-file")
     if follow is not None and not follow.startswith(("http://", "https://")):
         raise ConfigError(f"expected --follow to be an address such as http://leader:9091, got {follow!r:.80}")
     return Settings(
@@ -116,6 +119,7 @@ def settings_of(arguments: Namespace, environment: Mapping[str, str]) -> Setting
         allowed_origins=arguments.allowed_origin,
         follow=follow,
         follow_token=None if follow_token is None else read_token(follow_token),
+        follow_ca_file=arguments.follow_ca_file,
         vectorizers=arguments.vectorizers_config or None,
         profiling=arguments.profiling,
         log_level=arguments.log_level,

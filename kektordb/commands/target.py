@@ -35,6 +35,7 @@ def add_target(parser: ArgumentParser, index: bool = True, needed: bool = True) 
     parser.add_argument(
         "--token-file", metavar="FILE", help="holds the token that the server asks for; or KEKTOR_TOKEN"
     )
+    parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust for an https:// URL; PEM")
 
 
 def add_creation(parser: ArgumentParser) -> None:
@@ -71,9 +72,11 @@ def opened(arguments: Namespace, *, writing: bool) -> Iterator[AnyDatabase]:
     if is_url(where):
         from kektordb.remote import connect
 
-        with connect(where, token=token_of(arguments.token_file)) as remote:
+        with connect(where, token=token_of(arguments.token_file), ca_file=arguments.ca_file) as remote:
             yield remote
         return
+    if arguments.ca_file is not None:
+        raise ConfigError("expected --ca-file beside the https:// URL of a server")
     from kektordb.database import Database
 
     makes = getattr(arguments, "create", False) or getattr(arguments, "source", None)

@@ -32,6 +32,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--token-file", metavar="FILE", help="holds the token that the server asks for; or KEKTOR_TOKEN"
     )
+    parser.add_argument("--ca-file", metavar="FILE", help="certificates to trust for an https:// URL; PEM")
     parser.add_argument("--format", choices=FORMATS, help="of the file; by its ending otherwise")
     parser.add_argument("--ids", metavar="IDS", help="a file with the ids, one a line, beside .npy and .fvecs")
     parser.add_argument("--metadata", metavar="OBJECTS", help="a file with the metadata, JSON a line, beside these")
@@ -39,6 +40,7 @@ def add(commands: Commands) -> None:
         "--from", metavar="URL", dest="source", help="copy all of a running server, also the original's"
     )
     parser.add_argument("--from-token-file", metavar="FILE", help="holds the token of that server")
+    parser.add_argument("--from-ca-file", metavar="FILE", help="certificates to trust for an https:// URL; PEM")
     parser.add_argument("--known-ids", metavar="IDS", help="a file with ids, for servers that cannot list them")
     add_creation(parser)
     parser = new_command(commands, "export", _export, "write the items of an index to a file")
@@ -59,8 +61,8 @@ def _import(arguments: Namespace) -> Answer:
         return _import_from(arguments)
     if arguments.index is None or arguments.file is None:
         raise ConfigError("expected an index and a file, or --from URL")
-    if arguments.known_ids is not None or arguments.from_token_file is not None:
-        raise ConfigError("--known-ids and --from-token-file are for --from")
+    if any(given is not None for given in (arguments.known_ids, arguments.from_token_file, arguments.from_ca_file)):
+        raise ConfigError("--known-ids, --from-token-file and --from-ca-file are for --from")
     format = format_of(arguments.file, arguments.format)
     began = time.monotonic()
     n_added = 0
@@ -93,7 +95,7 @@ def _import_from(arguments: Namespace) -> Answer:
         raise ConfigError("expected either a file or --from URL")
     if arguments.create or arguments.metric or arguments.precision or arguments.text_language:
         raise ConfigError("with --from indexes are made as they are there")
-    source = Source(arguments.source, token_of(arguments.from_token_file), arguments.known_ids)
+    source = Source(arguments.source, token_of(arguments.from_token_file), arguments.known_ids, arguments.from_ca_file)
     with closing(source), opened(arguments, writing=True) as database:
         copied = copy_all(source, database, arguments.index, arguments.replace, bar(arguments))
         database.sync()

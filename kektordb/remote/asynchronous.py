@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
@@ -19,7 +20,15 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def connect_async(url: str, *, token: str | None = None, timeout: float = 30.0, retries: int = 2) -> AsyncDatabase:
+def connect_async(
+    url: str,
+    *,
+    token: str | None = None,
+    timeout: float = 30.0,
+    retries: int = 2,
+    ca_file: str | os.PathLike[str] | None = None,
+    verify: bool = True,
+) -> AsyncDatabase:
     """Use a database that a server has from asyncio; see `connect`.
 
     Parameters
@@ -30,6 +39,8 @@ def connect_async(url: str, *, token: str | None = None, timeout: float = 30.0, 
     timeout : float
         Seconds.
     retries : int
+    ca_file : str or path, optional
+    verify : bool
 
     Returns
     -------
@@ -39,7 +50,7 @@ def connect_async(url: str, *, token: str | None = None, timeout: float = 30.0, 
     ------
     ConfigError
     """
-    return AsyncDatabase(RemoteDatabase(Transport(url, token, timeout, retries)))
+    return AsyncDatabase(RemoteDatabase(Transport(url, token, timeout, retries, ca_file=ca_file, verify=verify)))
 
 
 def _of_index(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,15 @@ __all__ = ["RemoteDatabase", "connect"]
 SAVE_S = 300.0
 
 
-def connect(url: str, *, token: str | None = None, timeout: float = 30.0, retries: int = 2) -> RemoteDatabase:
+def connect(
+    url: str,
+    *,
+    token: str | None = None,
+    timeout: float = 30.0,
+    retries: int = 2,
+    ca_file: str | os.PathLike[str] | None = None,
+    verify: bool = True,
+) -> RemoteDatabase:
     """Use a database that a server has.
 
     Nothing is sent before the first call that asks for something.
@@ -31,7 +40,7 @@ def connect(url: str, *, token: str | None = None, timeout: float = 30.0, retrie
     Parameters
     ----------
     url : str
-        Such as ``http://localhost:9091``.
+        Such as ``http://localhost:9091``; without a port 9091 for ``http``, and 443 for ``https``.
     token : str, optional
         What the server asks for, if it does.
     timeout : float
@@ -39,6 +48,10 @@ def connect(url: str, *, token: str | None = None, timeout: float = 30.0, retrie
     retries : int
         How often a read, or a write that can be done twice, is sent again when no answer came or the server was busy.
         Other writes are sent again only when there was no connection.
+    ca_file : str or path, optional
+        Of ``https``: certificates in PEM that are trusted, of authorities or the server's own, instead of the system's.
+    verify : bool
+        False trusts whoever answers: he reads the token and all data. For trying things out.
 
     Returns
     -------
@@ -48,7 +61,7 @@ def connect(url: str, *, token: str | None = None, timeout: float = 30.0, retrie
     ------
     ConfigError
     """
-    return RemoteDatabase(Transport(url, token, timeout, retries))
+    return RemoteDatabase(Transport(url, token, timeout, retries, ca_file=ca_file, verify=verify))
 
 
 class RemoteDatabase:

@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit
 import msgspec
 import numpy as np
 
+from kektordb.addresses import DEFAULT_PORT, port_of, tls_context
 from kektordb.errors import ConfigError, DatabaseClosed, ServerUnreachable
 from kektordb.remote.failures import failure_of
 
 __all__ = ["JSON", "MSGPACK", "Transport", "path_of"]
 
 JSON, MSGPACK = "application/json", "application/msgpack"
-DEFAULT_PORT = 9091
 # The server closes what has been idle for 75 seconds; a request must not be on its way then.
 MAX_IDLE_S = 60.0
 MAX_KEPT = 16
@@ -75,16 +75,27 @@ class Transport:
         Seconds that a connection, and each part of an answer, may take.
     retries : int
         How often a request is sent again that may be: a read, or a write that can be done twice.
+    ca_file, verify
+        See `tls_context`.
     """
 
-    def __init__(self, url: str, token: str | None = None, timeout: float = 30.0, retries: int = 2) -> None:
+    def __init__(
+        self,
+        url: str,
+        token: str | None = None,
+        timeout: float = 30.0,
+        retries: int = 2,
+        *,
+        ca_file: str | os.PathLike[str] | None = None,
+        verify: bool = True,
+    ) -> None:
         self.url = url
         self._secure, self._host, self._port, self._root = _parse(url)
         self._timeout = _checked_timeout(timeout)
         if isinstance(retries, bool) or not isinstance(retries, int) or not 0 <= retries <= 100:
             raise ConfigError(f"expected retries to be an integer from 0 to 100, got {retries!r:.80}")
         self._retries = retries
-        self._context = ssl.create_default_context() if self._secure else None
+        self._context = tls_context(self._secure, ca_file, verify)
         self._headers = {} if token is None else {"authorization": f"Bearer {_checked_token(token)}"}
         self._lock = threading.Lock()
         self._kept: list[tuple[float, _Connection]] = []
@@ -246,7 +257,7 @@ def _parse(url: str) -> tuple[bool, str, int, str]:
     if parts.username is not None or parts.query or parts.fragment:
         raise ConfigError("expected a URL without user, query and fragment; a token is given as token=")
     secure = parts.scheme == "https"
-    return secure, parts.hostname, port or (443 if secure else DEFAULT_PORT), parts.path.rstrip("/")
+    return secure, parts.hostname, port_of(secure, port), parts.path.rstrip("/")
 
 
 def _checked_timeout(timeout: float) -> float:

@@ -16,6 +16,7 @@ import uvicorn
 
 from kektordb import errors
 from kektordb.database import Database
+from kektordb.http_source import HttpSource
 from kektordb.server.app import Application, create_app
 from kektordb.server.logs import start_logging
 from kektordb.server.options import LOOPBACK, Limits, Options
@@ -61,8 +62,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         What requests must bear.
     allowed_hosts, allowed_origins : sequence of str
         See `Options`; names beside those of the address.
-    follow, follow_token : str or None
-        Address of the server of another database, which this one follows, and what that asks for.
+    follow, follow_token, follow_ca_file : str or None
+        Address of the server of another database, which this one follows; what that asks for; certificates to trust.
     vectorizers : str or None
         The file that says which folders are kept in step; see docs/rag.md.
     profiling : bool
@@ -82,6 +83,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     allowed_origins: Sequence[str] = ()
     follow: str | None = None
     follow_token: str | None = None
+    follow_ca_file: str | None = None
     vectorizers: str | None = None
     profiling: bool = False
     log_level: str = "info"
@@ -126,6 +128,9 @@ def serve(settings: Settings) -> None:
     options = _options(settings, host)
     vectorizers = _vectorizers(settings.vectorizers)
     start_logging(settings.log_level, settings.log_json)
+    source = None
+    if settings.follow is not None:
+        source = HttpSource(settings.follow, settings.follow_token, ca_file=settings.follow_ca_file)
     listener = _listen(host, port)
     try:
         database = Database.open(
@@ -133,8 +138,7 @@ def serve(settings: Settings) -> None:
             sync=settings.sync,
             autosave=list(settings.save),
             aof_rewrite_percentage=settings.aof_rewrite_percentage,
-            follow=settings.follow,
-            follow_token=settings.follow_token,
+            follow=source,
         )
     except BaseException:
         listener.close()
