@@ -137,11 +137,7 @@ WAYS: dict[str, Callable[[World], dict[str, Any]]] = {
 @pytest.mark.parametrize("way", WAYS)
 def test_who_cannot_show_a_certificate_is_not_told_the_token(world: World, way: str) -> None:
     before = world.front.n_bytes
-    with (
-        connect(world.url, token=TOKEN, **WAYS[way](world)) as db,
-        pytest.raises(ServerUnreachable, match="certificate"),
-    ):
-        list(db)
+    assert_unreachable(world.url, token=TOKEN, **WAYS[way](world), match="certificate")
     with HttpSource(world.url, TOKEN, **WAYS[way](world)) as source, pytest.raises(StorageError, match="certificate"):
         source.probe()
     assert world.front.n_bytes == before
@@ -149,11 +145,7 @@ def test_who_cannot_show_a_certificate_is_not_told_the_token(world: World, way: 
 
 def test_the_name_in_the_certificate_is_that_of_the_address(world: World) -> None:
     url = f"https://localhost:{world.other.port}"
-    with (
-        connect(url, token=TOKEN, ca_file=world.other_ca) as db,
-        pytest.raises(ServerUnreachable, match=r"[Hh]ostname"),
-    ):
-        list(db)
+    assert_unreachable(url, token=TOKEN, ca_file=world.other_ca, match=r"[Hh]ostname")
     with HttpSource(url, TOKEN, ca_file=world.other_ca) as source, pytest.raises(StorageError, match=r"[Hh]ostname"):
         source.probe()
     assert world.other.n_bytes == 0
@@ -167,16 +159,8 @@ def test_only_who_says_so_trusts_anybody(world: World) -> None:
 
 
 def test_https_where_http_is_spoken_and_the_other_way_round(world: World) -> None:
-    with (
-        connect(f"https://localhost:{world.front._port}", token=TOKEN, ca_file=world.ca) as db,
-        pytest.raises(ServerUnreachable),
-    ):
-        list(db)
-    with (
-        connect(f"http://localhost:{world.front.port}", token=TOKEN) as db,
-        pytest.raises(ServerUnreachable),
-    ):
-        list(db)
+    assert_unreachable(f"https://localhost:{world.front._port}", token=TOKEN, ca_file=world.ca)
+    assert_unreachable(f"http://localhost:{world.front.port}", token=TOKEN)
 
 
 def test_a_follower_over_tls(world: World, tmp_path: Path) -> None:
