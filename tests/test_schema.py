@@ -43,7 +43,7 @@ def test_the_server_does_what_its_description_says(served: Served, tmp_path: Pat
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", str(TOLD / "schemathesis.toml"), "run"]
     command += [f"http://127.0.0.1:{served.port}/openapi.json", "--checks", "all", "--mode", "all", "--seed", SEED]
     command += ["--max-examples", str(N_EXAMPLES), "--generation-database", "none", "--warnings", "off", "--no-color"]
-    command += ["--no-shrink"]
+    command += ["--no-shrink", "--request-timeout", "60"]
     if SHORT:
         command += ["--phases", "fuzzing"]
     environment = {**os.environ, "SCHEMATHESIS_HOOKS": "hooks", "PYTHONPATH": str(TOLD)}

@@ -122,7 +122,7 @@ def test_the_environment_names_authorities_as_for_other_programs(world: World, m
         assert list(db) == ["a"]
 
 
-def assert_unreachable(url: str, *, match: str = "", **options: Any) -> None:
+def assert_unreachable(url: str, *, match: str = "cannot reach", **options: Any) -> None:
     db = connect(url, retries=0, **options)
     with db, pytest.raises(ServerUnreachable, match=match):
         list(db)

@@ -12,7 +12,7 @@ from kektordb.server.calls import Call, Reply, Route
 from kektordb.server.errors import HttpError
 from kektordb.server.options import Limits
 from kektordb.server.replies import Fields, IndexInfo, Status, TaskInfo
-from kektordb.server.routes.items import as_matrix, check_finite
+from kektordb.server.routes.items import as_matrix, check_ef, check_finite
 from kektordb.server.structs import CheckRecall, Compress, CreateIndex, StartMaintenance
 from kektordb.settings import MaintenanceConfig
 from kektordb.text import languages
@@ -146,7 +146,7 @@ def check_recall(call: Call) -> RecallCheck:
     if not 1 <= sample <= limits.max_k or not 1 <= k <= limits.max_k:
         raise HttpError(400, f"expected n and k from 1 to {limits.max_k}", "ConfigError")
     return index.check_recall(
-        sample, k, body.ef_search or None, recall=body.recall, seed=body.seed or 0, queries=_queries(body, limits)
+        sample, k, check_ef(body.ef_search), recall=body.recall, seed=body.seed or 0, queries=_queries(body, limits)
     )
 
 

@@ -18,9 +18,10 @@ from kektordb.server.replies import Added, Exported, Place, Removed, Status, Tas
 from kektordb.server.structs import AddBatch, AddItem, DeleteItems, GetItems, IndexName, UpdateMetadata
 from kektordb.validation import check_name
 
-__all__ = ["ROUTES", "as_matrix", "check_finite", "check_keys", "data_of"]
+__all__ = ["ROUTES", "as_matrix", "check_ef", "check_finite", "check_keys", "data_of"]
 
 DEFAULT_PAGE = 1000
+MAX_EF = 65_536
 
 
 def add(call: Call) -> Status:
@@ -113,6 +114,15 @@ def as_matrix(flat: Any, n: int) -> Any:
     if n == 0 or not len(flat) or len(flat) % n:
         raise HttpError(400, f"expected a matrix of {n} rows, got {len(flat)} numbers", "VectorError")
     return flat.reshape(n, -1)
+
+
+def check_ef(ef: int | None) -> int | None:
+    """Return how wide to search; None, or 0, for the default."""
+    if ef is None or ef == 0:
+        return None
+    if not 0 < ef <= MAX_EF:
+        raise HttpError(400, f"expected ef_search from 0 to {MAX_EF}, got {ef}", "ConfigError")
+    return ef
 
 
 def check_finite(values: Any) -> None:

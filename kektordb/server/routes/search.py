@@ -18,7 +18,7 @@ from kektordb.server.encodings import exact_floats
 from kektordb.server.errors import HttpError
 from kektordb.server.options import Limits
 from kektordb.server.replies import Counted, GraphNode, Hits, Ids, Plan, Scored
-from kektordb.server.routes.items import as_matrix, check_finite, data_of
+from kektordb.server.routes.items import as_matrix, check_ef, check_finite, data_of
 from kektordb.server.structs import Count, Explain, Search, SearchBatch
 from kektordb.validation import check_fusion, check_include, check_recall
 
@@ -26,7 +26,6 @@ __all__ = ["ROUTES", "node_of"]
 
 DEFAULT_K = 10
 DEFAULT_EF = 100
-MAX_EF = 65_536
 # What one candidate of a search costs: the way to it, and its comparisons by component. benchmarks/http.py --inline.
 CANDIDATE_US = 0.5
 COMPONENT_US = 0.003
@@ -103,7 +102,7 @@ def search_batch(call: Call) -> list[Hits]:
     k = _check_k(body.k, limits)
     if not 0 <= body.n <= limits.max_batch or body.matrix is None:
         raise HttpError(400, f"expected n from 0 to {limits.max_batch}, and a matrix", "ConfigError")
-    include, ef = tuple(body.include or ()), _check_ef(body.ef_search)
+    include, ef = tuple(body.include or ()), check_ef(body.ef_search)
     check_include(include)
     if body.recall is not None:
         check_recall(body.recall, ef)
@@ -146,17 +145,9 @@ def _check_k(k: int | None, limits: Limits) -> int:
     return k
 
 
-def _check_ef(ef: int | None) -> int | None:
-    if ef is None or ef == 0:
-        return None
-    if not 0 < ef <= MAX_EF:
-        raise HttpError(400, f"expected ef_search from 0 to {MAX_EF}, got {ef}", "ConfigError")
-    return ef
-
-
 def _check_rest(body: Search) -> None:
     """Check what a search for nothing does not come to."""
-    _check_ef(body.ef_search)
+    check_ef(body.ef_search)
     if body.recall is not None:
         check_recall(body.recall, body.ef_search or None)
     check_include(body.include or ())
@@ -167,7 +158,7 @@ def _check_rest(body: Search) -> None:
 
 def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results | list[str]:
     """Return results; mere ids when a filter alone decides."""
-    ef, recall = _check_ef(body.ef_search), body.recall
+    ef, recall = check_ef(body.ef_search), body.recall
     alpha, fusion = 0.5 if body.alpha is None else body.alpha, body.fusion or "minmax"
     if body.alpha is not None or body.fusion:
         check_fusion(alpha, fusion)
