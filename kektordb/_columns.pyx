@@ -10,12 +10,12 @@ import json
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcmp
 
 from kektordb._bitmap cimport Bitmap, bitmap_count, bitmap_get
 from kektordb._field cimport OTHER_MARK, Field, add_element, add_read, add_scalar, mark_of
-from kektordb._like cimport ANY_RUN, after_prefix, compile_pattern, fits
+from kektordb._like cimport ANY_RUN, after_prefix, compile_pattern, fits, in_lower_case, lower
 from kektordb._numbers cimport (
     AS_FLOAT,
     AS_LARGE_NEGATIVE,
@@ -387,7 +387,15 @@ cdef class Columns:
         self._target(rows)
         if found is None or found.strings is None:
             return 0
-        return _match_pattern(found, pattern, rows)
+        return _match_pattern(found, pattern, rows, False)
+
+    def ilike(self, str field, str pattern not None, Bitmap rows=None):
+        """Match strings by a pattern as `like` does, without regard to upper and lower case."""
+        cdef Field found = self._fields.get(field)
+        self._target(rows)
+        if found is None or found.strings is None:
+            return 0
+        return _match_pattern(found, in_lower_case(pattern), rows, True)
 
     def present(self, str field, Bitmap rows=None):
         """Match the rows that have the field, with whatever value."""
@@ -539,14 +547,18 @@ cdef Py_ssize_t _match_large_between(
     return n
 
 
-cdef Py_ssize_t _match_pattern(Field field, str pattern, Bitmap rows) except -1:
-    """Match by LIKE: only the terms that begin as the pattern does, and of these the ones that the rest fits."""
+cdef Py_ssize_t _match_pattern(Field field, str pattern, Bitmap rows, bint in_any_case) except -1:
+    """Match by LIKE: only the terms that begin as the pattern does, and of these the ones that the rest fits.
+
+    `in_any_case` looks at all terms in lower case, as which the pattern is given.
+    """
     cdef list compiled = compile_pattern(pattern)
     cdef Py_ssize_t n_codes = len(compiled), n_prefix = 0, i
     cdef Bitmap selected
     cdef unsigned short* codes
     cdef Py_ssize_t n_texts
-    while n_prefix < n_codes and compiled[n_prefix] < ANY_RUN:
+    cdef bint has_room
+    while not in_any_case and n_prefix < n_codes and compiled[n_prefix] < ANY_RUN:
         n_prefix += 1
     prefix = bytes(compiled[:n_prefix])
     if n_prefix:
@@ -563,25 +575,48 @@ cdef Py_ssize_t _match_pattern(Field field, str pattern, Bitmap rows) except -1:
     with nogil:
         n_texts = bitmap_count(selected.words, selected.n_words)
         i = max(1, n_texts // SAMPLE) if rows is None else 1
-        _keep_fitting(field, selected, codes, n_codes, i)
+        has_room = _keep_fitting(field, selected, codes, n_codes, i, in_any_case)
     free(codes)
+    if not has_room:
+        raise MemoryError("no memory for a text in lower case")
     return i * _match_selected(field, selected, rows)
 
 
-cdef void _keep_fitting(
-    Field field, Bitmap selected, const unsigned short* codes, Py_ssize_t n_codes, Py_ssize_t stride
+cdef bint _keep_fitting(
+    Field field,
+    Bitmap selected,
+    const unsigned short* codes,
+    Py_ssize_t n_codes,
+    Py_ssize_t stride,
+    bint in_any_case,
 ) noexcept nogil:
-    """Keep of the selected terms those that fit the pattern; of `stride` terms look at one, and drop the others."""
+    """Keep of the selected terms those that fit the pattern; of `stride` terms look at one, and drop the others.
+
+    False when there is no memory for a term in lower case.
+    """
     cdef Py_ssize_t term, n_seen = 0
     cdef const char* data
-    cdef size_t n = 0
+    cdef char* lowered = NULL
+    cdef char* grown
+    cdef size_t n = 0, n_room = 0
     for term in range(field.n_texts):
         if not bitmap_get(selected.words, <slot_t>term):
             continue
         data = field.text(<uint32_t>term, &n)
+        if in_any_case:
+            if 2 * n > n_room:
+                grown = <char*>realloc(lowered, 4 * n)
+                if grown == NULL:
+                    free(lowered)
+                    return False
+                lowered, n_room = grown, 4 * n
+            n = <size_t>lower(data, <Py_ssize_t>n, lowered)
+            data = lowered
         if n_seen % stride != 0 or not fits(data, <Py_ssize_t>n, codes, n_codes):
             selected.words[term >> 6] &= ~((<word_t>1) << (term & 63))
         n_seen += 1
+    free(lowered)
+    return True
 
 
 def _slicer(bytes data):

@@ -1,5 +1,11 @@
 """Does a text fit a LIKE pattern? Patterns compiled to bytes and wildcards, matched on UTF-8."""
 
+from libc.stdint cimport uint32_t
+
+cdef extern from "Python.h" nogil:
+    # Looks into constant tables, so that it needs no GIL.
+    uint32_t Py_UNICODE_TOLOWER(uint32_t character) noexcept
+
 
 cdef bytes after_prefix(bytes prefix):
     """Return the first bytes after all texts that begin with `prefix`; UTF-8 has no byte 255."""
@@ -58,3 +64,50 @@ cdef inline Py_ssize_t _next_character(const char* data, Py_ssize_t at, Py_ssize
     while at < n and (<unsigned char>data[at] & 0xC0) == 0x80:
         at += 1
     return at
+
+
+cdef str in_lower_case(str text):
+    """Return a text as `lower` would: character by character, so that wildcards count the same ones."""
+    return "".join([chr(Py_UNICODE_TOLOWER(ord(character))) for character in text])
+
+
+cdef Py_ssize_t lower(const char* data, Py_ssize_t n, char* out) noexcept nogil:
+    """Write a text in lower case; `out` has room for 2 * n bytes. Return how many it takes."""
+    cdef Py_ssize_t at = 0, stop, n_out = 0
+    cdef uint32_t character
+    cdef unsigned char first
+    while at < n:
+        first = <unsigned char>data[at]
+        if first < 0x80:
+            out[n_out] = <char>(first + 32 if 65 <= first <= 90 else first)
+            n_out += 1
+            at += 1
+            continue
+        # At most four bytes, of which the first begins with as many ones, also when a damaged text is no UTF-8.
+        stop = min(_next_character(data, at, n), at + 4)
+        character = first & (0xFF >> (stop - at + 1))
+        for at in range(at + 1, stop):
+            character = (character << 6) | (<unsigned char>data[at] & 0x3F)
+        at = stop
+        n_out += _encode(Py_UNICODE_TOLOWER(character), out + n_out)
+    return n_out
+
+
+cdef inline Py_ssize_t _encode(uint32_t character, char* out) noexcept nogil:
+    if character < 0x80:
+        out[0] = <char>character
+        return 1
+    if character < 0x800:
+        out[0] = <char>(0xC0 | (character >> 6))
+        out[1] = <char>(0x80 | (character & 0x3F))
+        return 2
+    if character < 0x10000:
+        out[0] = <char>(0xE0 | (character >> 12))
+        out[1] = <char>(0x80 | ((character >> 6) & 0x3F))
+        out[2] = <char>(0x80 | (character & 0x3F))
+        return 3
+    out[0] = <char>(0xF0 | (character >> 18))
+    out[1] = <char>(0x80 | ((character >> 12) & 0x3F))
+    out[2] = <char>(0x80 | ((character >> 6) & 0x3F))
+    out[3] = <char>(0x80 | (character & 0x3F))
+    return 4

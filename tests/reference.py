@@ -52,9 +52,12 @@ def matches(node: ast.Node, metadata: dict[str, Any], params: Mapping[str, objec
         case ast.In(field, operands):
             listed = params[operands.name] if isinstance(operands, ast.Param) else [bound(o, params) for o in operands]
             return is_any(field, list(listed), metadata, params)  # type: ignore[call-overload]
-        case ast.Like(field, operand):
-            pattern = like_pattern(str(bound(operand, params)))
-            return any(isinstance(value, str) and pattern.fullmatch(value) for value in values(metadata, field))
+        case ast.Like(field, operand, in_any_case):
+            as_seen = lower if in_any_case else str
+            pattern = like_pattern(as_seen(str(bound(operand, params))))
+            return any(
+                isinstance(value, str) and pattern.fullmatch(as_seen(value)) for value in values(metadata, field)
+            )
     raise AssertionError(node)
 
 
@@ -125,6 +128,11 @@ def looks_like_number(text: str) -> int | float | None:
         except ValueError:
             pass
     return None
+
+
+def lower(text: str) -> str:
+    """Return a text in lower case, character by character: the one that becomes two becomes the first of them."""
+    return "".join(character.lower()[0] for character in text)
 
 
 def like_pattern(pattern: str) -> re.Pattern[str]:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from reference import filter_rows, is_ordered, values
+from reference import filter_rows, is_ordered, lower, values
 from sections import Sections
 
 from kektordb._bitmap import Bitmap
@@ -25,7 +25,7 @@ from kektordb.query.planner import make_plan
 from kektordb.types import Section
 
 FIELDS = ["a", "b", "a.b", "é t"]
-TEXTS = ["", "red", "dark red", "10", "1e1", "true", "reñ", "r%d", "zz\U0001f600", "10.0", "\x7f"]
+TEXTS = ["", "red", "dark red", "10", "1e1", "true", "reñ", "r%d", "zz\U0001f600", "10.0", "\x7f", "RED", "ReÑ"]
 NUMBERS = [0, -0.0, 1, 10, 10.0, 2.5, -3, 2**53, 2**53 + 1, 2**53 + 2, -(2**53) - 1, -(2**63), 2**63 - 1, 2**63]
 NUMBERS += [2**64 - 1, 1e300, -1e300, 5e-324, 9007199254740992.0]
 SCALARS = st.sampled_from([*TEXTS, *NUMBERS, True, False, None])
@@ -42,7 +42,7 @@ CONSTANTS = st.sampled_from([value_of(text) for text in [*TEXTS, "TRUE", "-3", "
     st.sampled_from([value_of_python(number) for number in [*NUMBERS, 10**30, -(10**300) - 1, 2**64, 0.1]])
 )
 PATTERNS = st.sampled_from(
-    ["%", "r%", "%d", "%r%", "_ed", "re_", "", "r\\%d", "%_", "__", "dark%d", "%\U0001f600", "zz_"]
+    ["%", "r%", "%d", "%r%", "_ed", "re_", "", "r\\%d", "%_", "__", "dark%d", "%\U0001f600", "zz_", "R_Ñ", "%RED"]
 )
 ORDERABLE = CONSTANTS.filter(lambda value: value.flag is None)
 CONDITIONS = st.one_of(
@@ -50,7 +50,7 @@ CONDITIONS = st.one_of(
     st.builds(ast.Compare, st.sampled_from(FIELDS), st.sampled_from(["<", "<=", ">", ">="]), ORDERABLE),
     st.builds(ast.Between, st.sampled_from(FIELDS), ORDERABLE, ORDERABLE),
     st.builds(ast.In, st.sampled_from(FIELDS), st.lists(CONSTANTS, max_size=12).map(tuple)),
-    st.builds(ast.Like, st.sampled_from(FIELDS), PATTERNS.map(value_of)),
+    st.builds(ast.Like, st.sampled_from(FIELDS), PATTERNS.map(value_of), st.booleans()),
     st.builds(ast.Exists, st.sampled_from([*FIELDS, "missing"])),
     st.builds(ast.IsNull, st.sampled_from([*FIELDS, "missing"])),
 )
@@ -361,10 +361,27 @@ def test_many_texts_are_found_by_prefix_range_and_pattern_while_more_come() -> N
                 ast.Like("t", value_of("ab%")),
                 ast.Like("t", value_of("%é_")),
                 ast.Like("t", value_of("a%b_%c")),
+                ast.Like("t", value_of("A%b_%C"), True),
+                ast.Like("t", value_of("%É_"), True),
                 ast.Between("t", value_of("b"), value_of("bz")),
                 ast.Compare("t", ">", value_of("é")),
             ):
                 assert ask(node) == filter_rows(node, rows)
+
+
+def test_every_letter_of_unicode_is_found_in_either_case() -> None:
+    """Ⱥ takes two bytes and its lower case three; K (Kelvin) three and one; İ becomes i and a dot above."""
+    letters = [chr(code) for code in range(1, 0x11000) if not 0xD800 <= code < 0xE000 and chr(code).isalpha()]
+    letters += [chr(code) for code in range(0x1E900, 0x1E944)]
+    columns = Columns()
+    for slot, letter in enumerate(letters):
+        columns.add(slot, {"t": f"<{letter}{letter.swapcase()}>"})
+
+    for letter in ["a", "A", "ß", "É", "é", "Ⱥ", "ⱥ", "K", "k", "İ", "Σ", "ς", "я", "\U0001e900", "\U0001e922"]:
+        node = ast.Like("t", value_of(f"_{letter}%"), True)
+        found = set(make_plan(node).run(columns, len(letters)).slots())
+        assert found
+        assert found == {slot for slot, one in enumerate(letters) if lower(one) == lower(letter)}, letter
 
 
 def test_estimates_are_exact_for_single_values_and_close_for_patterns() -> None:
@@ -377,6 +394,7 @@ def test_estimates_are_exact_for_single_values_and_close_for_patterns() -> None:
     assert columns.range("n", 1000, 2000, True, False) == 1000
     assert columns.present("c") == 10_000
     assert columns.like("t", "name-12%") == 111
+    assert 60 <= columns.ilike("t", "NAME-12%") <= 200
     assert 500 <= columns.like("t", "%7") <= 2000
     assert 4000 <= columns.range("t", "name-5", None, True, True) <= 6500
     assert columns.equal("missing", (1,)) == 0
@@ -478,6 +496,7 @@ def test_damaged_sections_are_named_errors_and_never_wrong_memory() -> None:
                     rows = Bitmap(4)
                     columns.present(field, rows)
                     columns.like(field, "%x", rows)
+                    columns.ilike(field, "%X", rows)
                     assert rows.count() <= 4
         assert refused > 50
 

@@ -74,7 +74,7 @@ def condition(rng: Chance) -> str:
         case 3:
             return f"{field} {no}IN ({', '.join(rng.choices(CONSTANTS, k=rng.randint(1, 4)))})"
         case 4:
-            return f"{field} {no}LIKE {rng.choice(PATTERNS)}"
+            return f"{field} {no}{rng.choice(['LIKE', 'ILIKE'])} {rng.choice(PATTERNS)}"
         case 5:
             return f"EXISTS({field})"
         case 6:

@@ -36,6 +36,7 @@ PRICE, COLOR = F("price"), F("color")
         (PRICE.between(1, 5), "price BETWEEN 1 AND 5"),
         (~PRICE.between("a", "b"), "price NOT BETWEEN a AND b"),
         (COLOR.like("a%"), "color LIKE 'a%'"),
+        (~COLOR.ilike("a%"), "color NOT ILIKE 'a%'"),
         (COLOR.exists(), "EXISTS(color)"),
         (~COLOR.is_null(), "color IS NOT NULL"),
         ((PRICE < 5) & (COLOR == "a") & (COLOR != "b"), "price < 5 AND color = a AND color != b"),

@@ -73,6 +73,8 @@ def ask(columns: Columns, filter: Filter, params: dict[str, object] | None = Non
         ("price = 9007199254740992", []),
         ("name LIKE '%red%'", [0, 1]),
         ("name LIKE 'R%'", []),
+        ("name ILIKE 'R%'", [0]),
+        ("name not ilike '%RED%'", [2, 3, 4]),
         ("name LIKE '_0'", [2]),
         ("price LIKE '4%'", []),
         ("name BETWEEN dark AND dark reef", [1]),

@@ -151,7 +151,7 @@ def test_recall_is_checked_and_calibrated_as_it_is_embedded(both: Both, db: Remo
 
 def test_filters_count_list_explain_and_delete(both: Both) -> None:
     embedded, index = both
-    some = F("n").is_in([3, "5", 900]) | F("text").like("gr%")
+    some = F("n").is_in([3, "5", 900]) | F("text").like("gr%") | F("text").ilike("BLUE%")
     assert index.ids(some) == embedded.ids(some)
     assert index.count(some) == embedded.count(some) > 2
     assert index.explain("n < 4") == str(embedded.explain("n < 4"))
@@ -567,6 +567,7 @@ def test_bad_input_of_connect(url: Any, more: dict[str, Any]) -> None:
         "a < 5 AND b = 'it\\'s' OR NOT (c >= 1 AND `x``y z` != \"\\\\\")",
         "a IN (1, 'two, three', $x) AND b NOT IN $list AND NOT NOT c = 1",
         "a BETWEEN -1 AND $high OR a NOT LIKE '%\\%_' OR a IS NOT NULL",
+        "a ILIKE 'x%' AND b NOT ILIKE $y",
         "EXISTS(a.b) AND CONTAINS(a, 'x y') AND CONTAINS_ALL(`b,c`, $words)",
         "(a = 1 OR b = 2) AND (c = 3 OR d = 4)",
         "`not` = '' AND `a ` = ' '",

@@ -94,8 +94,11 @@ class In(msgspec.Struct, frozen=True):
 
 
 class Like(msgspec.Struct, frozen=True):
+    """``LIKE``, or ``ILIKE``, for which upper and lower case are the same."""
+
     field: str
     pattern: Operand
+    in_any_case: bool = False
 
 
 class Exists(msgspec.Struct, frozen=True):

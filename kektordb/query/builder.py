@@ -127,9 +127,16 @@ class F:
 
     def like(self, pattern: str) -> Expression:
         """Match texts by a pattern: ``%`` is any run of characters, ``_`` any one, a backslash takes their meaning."""
+        return self._like(pattern, False)
+
+    def ilike(self, pattern: str) -> Expression:
+        """Match texts by a pattern as `like` does, without regard to upper and lower case."""
+        return self._like(pattern, True)
+
+    def _like(self, pattern: str, in_any_case: bool) -> Expression:
         if not isinstance(pattern, str | Param):
             raise FilterError(f"expected a pattern such as 'a%', got {type(pattern).__name__}")
-        return Expression(Like(self._field, _operand(pattern)))
+        return Expression(Like(self._field, _operand(pattern), in_any_case))
 
     def contains(self, words: str, all: bool = False) -> Expression:
         """Match texts that have any of some words, or with `all` each; several words in double quotes are a phrase."""

@@ -147,7 +147,7 @@ class _TreeBuilder:
 
     def like(self, parts: tuple[str, Token, Operand]) -> Node:
         field, keyword, pattern = parts
-        return _negated_if("NOT_LIKE", keyword, Like(field, pattern))
+        return _negated_if("NOT_LIKE", keyword, Like(field, pattern, str(keyword).upper().endswith("ILIKE")))
 
     def null(self, parts: tuple[str, Token]) -> Node:
         field, keyword = parts
@@ -216,6 +216,7 @@ _EXPECTATIONS = [
 _HINTS = {
     "in": "; IN takes a list in parentheses or a parameter",
     "like": "; LIKE takes a pattern",
+    "ilike": "; ILIKE takes a pattern",
     "between": "; BETWEEN takes two bounds",
     "is": "; IS is followed by NULL or NOT NULL",
 }

@@ -128,7 +128,8 @@ def _probe(node: Condition, text: str, params: Mapping[str, object]) -> Step:
         return _in(node, text, params)
     if isinstance(node, Like):
         pattern = _value(node.pattern, text, params)
-        return Probe("LIKE", node.field, _quoted(pattern.text), Columns.like, (pattern.text,))
+        name, lookup = ("ILIKE", Columns.ilike) if node.in_any_case else ("LIKE", Columns.like)
+        return Probe(name, node.field, _quoted(pattern.text), lookup, (pattern.text,))
     if isinstance(node, Contains):
         words = _value(node.words, text, params)
         return WordProbe(node.field, words.text, _quoted(words.text), node.all, text, node.position)

@@ -48,7 +48,7 @@ def _condition(node: object) -> str:
         case ast.Between(field, low, high):
             return f"{_field(field)} BETWEEN {_operand(low)} AND {_operand(high)}"
         case ast.Like(field, pattern):
-            return f"{_field(field)} LIKE {_operand(pattern)}"
+            return f"{_field(field)} {'ILIKE' if node.in_any_case else 'LIKE'} {_operand(pattern)}"
         case ast.IsNull(field):
             return f"{_field(field)} IS NULL"
         case ast.In(field, ast.Param(name)):
