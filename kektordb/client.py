@@ -9,13 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kektordb import errors
 from kektordb.remote.imports import send_items
 from kektordb.remote.transport import JSON, Transport, path_of
 
-__all__ = ["APIError", "ConnectionError", "KektorDBClient", "KektorDBError", "Task"]
+if TYPE_CHECKING:
+    from kektordb.integrations.wrapper import KektorVectorStore
+
+__all__ = ["APIError", "ConnectionError", "KektorDBClient", "KektorDBError", "KektorVectorStore", "Task"]
 
 ACTIONS = "/vector/actions/"
 GRAPH = "/graph/actions/"
@@ -103,7 +106,7 @@ class _Calls:
     def _call(
         self, method: str, path: str, body: Json | None = None, *, again: bool = False, seconds: float = 0
     ) -> Any:
-        with _as_here():
+        with errors_of_client():
             return self._transport.request(method, path, body, repeatable=again, kind=JSON, timeout=seconds)
 
     def _ask(self, path: str, body: Json, seconds: float | None = None) -> Any:
@@ -112,7 +115,7 @@ class _Calls:
 
 
 @contextmanager
-def _as_here() -> Iterator[None]:
+def errors_of_client() -> Iterator[None]:
     """Let errors of this package be those of the original's client."""
     try:
         yield
@@ -224,14 +227,14 @@ class _Items(_Calls):
 
     def vadd_batch(self, index_name: str, vectors: list[Json], timeout: float | None = None) -> Json:
         """Add items, each a dict of ``id``, ``vector`` and perhaps ``metadata``."""
-        with _as_here():
+        with errors_of_client():
             send_items(self._transport, index_name, vectors)
         return {"status": "OK", "vectors_added": len(vectors)}
 
     def vimport(self, index_name: str, vectors: list[Json], wait: bool = True, batch_size: int = 10_000) -> Task:
         """Add items; they are durable when it returns. `wait` and `batch_size` make no difference."""
         assert isinstance(self, KektorDBClient)
-        with _as_here():
+        with errors_of_client():
             send_items(self._transport, index_name, vectors)
         self._call("POST", ACTIONS + "import/commit", {"index_name": index_name}, again=True, seconds=LONG_S)
         return Task(self, {"status": "completed", "progress_message": f"Imported {len(vectors)} vectors"})
@@ -394,3 +397,12 @@ class KektorDBClient(_Keys, _Indexes, _Items, _Graph):
 def _linked(index_name: str | None, source_id: str, relation_type: str) -> Json:
     body: Json = {"source_id": source_id, "relation_type": relation_type}
     return body if index_name is None else {"index_name": index_name, **body}
+
+
+def __getattr__(name: str) -> Any:
+    # The wrapper for LangChain needs this module.
+    if name == "KektorVectorStore":
+        from kektordb.integrations.wrapper import KektorVectorStore
+
+        return KektorVectorStore
+    raise AttributeError(f"module 'kektordb.client' has no attribute {name!r}")

@@ -9,6 +9,9 @@ import pytest
 from campaign import Campaign
 from hypothesis import settings
 
+import kektordb
+from kektordb.remote import RemoteDatabase
+
 settings.register_profile("same", derandomize=True, deadline=None, database=None)
 
 _campaign = Campaign("")
@@ -46,3 +49,26 @@ def small_and_still(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kektordb.storage.log.MAX_PART_BYTES", 400)
     monkeypatch.setattr("kektordb.storage.log.JOIN_BYTES", 200)
     monkeypatch.setattr("kektordb.storage.sync.INTERVAL_S", 3600.0)
+
+
+@pytest.fixture(scope="session")
+def served_memory() -> Iterator[tuple[kektordb.Database, str]]:
+    """A database in memory and the address of its server."""
+    from live import live
+
+    with kektordb.open(":memory:") as database, live(database) as url:
+        yield database, url
+
+
+@pytest.fixture(params=["embedded", "remote"])
+def either_database(request: pytest.FixtureRequest) -> Iterator[kektordb.Database | RemoteDatabase]:
+    """An empty database in this process, and one on a server: what uses both runs twice."""
+    if request.param == "embedded":
+        with kektordb.open(":memory:") as database:
+            yield database
+        return
+    served, url = request.getfixturevalue("served_memory")
+    with kektordb.connect(url) as remote:
+        yield remote
+    for name in list(served):
+        served.drop_index(name)

@@ -80,7 +80,10 @@ DOORS = {
     "model2vec": r"embed/local\.py",
     "yaml": r"vectorizer/\w+\.py",
     "watchfiles": r"vectorizer/watching\.py",
-    "asyncio": r"(server|cluster)/.*\.py|remote/asynchronous\.py",
+    "asyncio": r"(server|cluster|integrations)/.*\.py|remote/asynchronous\.py",
+    "langchain_core": r"integrations/langchain\.py",
+    "llama_index": r"integrations/llama_index\.py",
+    "haystack": r"integrations/haystack\w*\.py",
 }
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)
 
@@ -175,20 +178,10 @@ def test_importing_loads_nothing_heavy() -> None:
 
     assert "kektordb" in loaded
     assert "numpy" in loaded
-    heavy = {
-        "yaml",
-        "watchfiles",
-        "blosc2",
-        "lark",
-        "Stemmer",
-        "asyncio",
-        "email",
-        "tqdm",
-        "multiprocessing",
-        "http",
-        "sklearn",
-    }
+    heavy = {"blosc2", "lark", "Stemmer", "asyncio", "email", "tqdm", "multiprocessing", "http", "sklearn"}
+    heavy |= {"yaml", "watchfiles", "langchain_core", "llama_index", "haystack", "pydantic"}
     assert loaded & heavy == set()
+    assert not any(name.startswith("kektordb.integrations") for name in loaded)
 
 
 def test_importing_the_package_alone_loads_next_to_nothing() -> None:
