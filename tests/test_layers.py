@@ -83,7 +83,7 @@ DOORS = {
     "asyncio": r"(server|cluster|integrations)/.*\.py|remote/asynchronous\.py",
     "langchain_core": r"integrations/langchain\.py",
     "llama_index": r"integrations/llama_index\.py",
-    "haystack": r"integrations/haystack\w*\.py",
+    "haystack": r"integrations/haystack/\w+\.py",
 }
 CYTHON_IMPORT = re.compile(r"^\s*(?:from\s+([\w.]+)\s+c?import|c?import\s+([\w.]+))", re.MULTILINE)
 

@@ -20,11 +20,14 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
 from kektordb.errors import ConfigError
+from kektordb.index import Index
 from kektordb.integrations.conditions import everything
 from kektordb.integrations.diversity import diverse
 from kektordb.integrations.opening import AnyIndex, Source, delete_present, index_of
 from kektordb.integrations.operators import Asked, asked
+from kektordb.integrations.scores import score_of
 from kektordb.query import Filter
+from kektordb.remote import RemoteIndex
 from kektordb.results import Hit
 
 __all__ = ["KektorVectorStore"]
@@ -260,7 +263,7 @@ class KektorVectorStore(VectorStore):
 
     def _scored(self, vector: Sequence[float] | None, query: str | None, k: int, **kwargs: Any) -> Scored:
         hits = self._hits(vector, query, k, **kwargs)
-        return [(self._document(hit.id, hit.metadata), _score(hit, self._metric)) for hit in hits]
+        return [(self._document(hit.id, hit.metadata), score_of(hit, self._metric)) for hit in hits]
 
     def _diverse(
         self, vector: Sequence[float], query: str | None, k: int, fetch_k: int, lambda_mult: float, **kwargs: Any
@@ -341,7 +344,7 @@ class KektorVectorStore(VectorStore):
         source = database if database is not None else client
         if source is None:
             source = ":memory:"
-        if index_name is None and not hasattr(source, "upsert_batch"):
+        if index_name is None and not isinstance(source, Index | RemoteIndex):
             index_name = "langchain"
         store = cls(source, index_name, embedding, **kwargs)
         store.add_texts(texts, metadatas, ids=ids)
@@ -361,13 +364,6 @@ class KektorVectorStore(VectorStore):
         store = await run_in_executor(None, cls.from_texts, [], embedding, **kwargs)
         await store.aadd_texts(texts, metadatas, ids=ids)
         return store
-
-
-def _score(hit: Hit, metric: str) -> float:
-    """Return a score that is larger for what fits better, and for the metric cosine is the cosine."""
-    if hit.text_score is None and hit.distance is not None and metric == "cosine":
-        return 1.0 - hit.distance
-    return hit.score
 
 
 def _refuse(kwargs: Mapping[str, Any]) -> None:

@@ -12,9 +12,10 @@ from kektordb.database import Database
 from kektordb.errors import ConfigError, IndexExists, ItemNotFound
 from kektordb.index import Index
 from kektordb.lifetime import open_databases
+from kektordb.operations import IndexConfig
 from kektordb.remote import RemoteDatabase, RemoteIndex, connect
 
-__all__ = ["AnyDatabase", "AnyIndex", "Source", "delete_present", "index_of"]
+__all__ = ["AnyDatabase", "AnyIndex", "Source", "address_of", "delete_present", "index_of", "made_anew"]
 
 AnyDatabase: TypeAlias = Database | RemoteDatabase
 AnyIndex: TypeAlias = Index | RemoteIndex
@@ -95,6 +96,18 @@ def _agreeing(index: AnyIndex, settings: Mapping[str, Any]) -> AnyIndex:
     return index
 
 
+def address_of(source: Source) -> str:
+    """Return the path or the address that `source` is found by again; ``:memory:`` for one that is not."""
+    if isinstance(source, str | os.PathLike):
+        return os.fsdecode(source)
+    if isinstance(source, KektorDBClient):
+        return source.base_url
+    database = source.database if isinstance(source, Index | RemoteIndex) else source
+    if isinstance(database, RemoteDatabase):
+        return database._transport.url
+    return ":memory:" if database.path is None else str(database.path)
+
+
 def delete_present(index: AnyIndex, ids: Sequence[str]) -> int:
     """Delete those of some items that are there, and count them."""
     wanted = list(dict.fromkeys(ids))
@@ -104,3 +117,14 @@ def delete_present(index: AnyIndex, ids: Sequence[str]) -> int:
         except ItemNotFound:
             wanted = [item.id for item in index.get_many(wanted) if item is not None]
     return 0
+
+
+def made_anew(index: AnyIndex) -> AnyIndex:
+    """Drop an index, and make an empty one of its name and configuration."""
+    config: IndexConfig = index.config
+    settings: dict[str, Any] = {name: getattr(config, name) for name in IndexConfig.__struct_fields__}
+    settings |= {"dim": config.dim or None, "maintenance": config.maintenance.to_json()}
+    if not config.text_language:
+        settings |= {"text_fields": None, "stop_words": None, "field_weights": None}
+    index.database.drop_index(index.name)
+    return index.database.create_index(index.name, **settings)
