@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from datetime import date, datetime
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from coroutines import mark_coroutines
 
+os.environ["HAYSTACK_TELEMETRY_ENABLED"] = "False"  # else it sends what is used to its makers
 pytest.importorskip("haystack", reason="needs kektordb[haystack]")
 pytest.importorskip("pytest_asyncio", reason="needs pytest-asyncio")
 

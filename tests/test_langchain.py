@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from coroutines import mark_coroutines
 
@@ -18,6 +19,7 @@ pytest.importorskip("pytest_asyncio", reason="needs pytest-asyncio")
 from langchain_core.documents import Document
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores import VectorStore
+from langchain_core.vectorstores.utils import maximal_marginal_relevance
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 
 import kektordb
@@ -191,6 +193,20 @@ def test_marginal_relevance_leaves_out_what_is_alike(store: KektorVectorStore) -
     assert ids_of(store.max_marginal_relevance_search_by_vector([1.0, 0.0], k=2, lambda_mult=0.0)) == "ae"
     with pytest.raises(kektordb.ConfigError, match="balance"):
         store.max_marginal_relevance_search("0", lambda_mult=2)
+
+
+def test_marginal_relevance_is_that_of_langchain(either_database: AnyDatabase) -> None:
+    rng = np.random.default_rng(2)
+    rows = rng.standard_normal((30, 6)).astype(np.float32)
+    index = either_database.create_index("rows")
+    index.add_batch([f"{i}" for i in range(30)], rows)
+    store = KektorVectorStore(index)
+    query = rng.standard_normal(6)
+    near = index.search(query, k=20, include=("vector",))
+    for balance in (0.0, 0.4, 1.0):
+        chosen = maximal_marginal_relevance(query, [hit.vector for hit in near], balance, 8)  # type: ignore[misc]
+        found = store.max_marginal_relevance_search_by_vector(query.tolist(), k=8, fetch_k=20, lambda_mult=balance)
+        assert [document.id for document in found] == [near[i].id for i in chosen]
 
 
 def test_by_vector(store: KektorVectorStore) -> None:

@@ -8,9 +8,10 @@ from functools import reduce
 from typing import Any
 
 from kektordb.errors import FilterError
-from kektordb.query import Expression, F, ast
+from kektordb.query import Expression, F, Filter, ast
+from kektordb.query.parser import parse
 
-__all__ = ["Conditions", "all_of", "any_of", "compare", "everything", "is_empty", "substring"]
+__all__ = ["Conditions", "all_of", "any_of", "compare", "everything", "is_empty", "joined", "substring"]
 
 _COMPARISONS: dict[str, Callable[[Any, Any], Expression]] = {
     "=": operator.eq,
@@ -42,7 +43,7 @@ class Conditions:
             raise FilterError(f"expected a list of values for {field!r}, got {type(values).__name__}")
         if len(values) <= _MANY:
             return F(field).is_in(values)
-        name = f"list{len(self.params)}"
+        name = f"kektordb_list{len(self.params)}"
         self.params[name] = list(values)
         return Expression(ast.In(field, ast.Param(name)))
 
@@ -60,6 +61,14 @@ def all_of(parts: Sequence[Expression]) -> Expression:
 def any_of(parts: Sequence[Expression]) -> Expression:
     """Match what any of at least one expression does."""
     return reduce(operator.or_, parts)
+
+
+def joined(filters: Sequence[Filter]) -> Filter | None:
+    """Return one filter that asks for all of several; None for none. Raises FilterError."""
+    if len(filters) < 2:
+        return filters[0] if filters else None
+    nodes = [parse(one) if isinstance(one, str) else one for one in filters]
+    return all_of([one if isinstance(one, Expression) else Expression(one) for one in nodes])
 
 
 def everything() -> Expression:

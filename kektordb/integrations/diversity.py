@@ -31,7 +31,7 @@ def diverse(query: npt.ArrayLike, rows: npt.ArrayLike, k: int, balance: float) -
     ------
     ConfigError
     """
-    if isinstance(balance, bool) or not 0 <= balance <= 1:
+    if isinstance(balance, bool) or not isinstance(balance, int | float) or not 0 <= balance <= 1:
         raise ConfigError(f"expected a balance of relevance and diversity from 0 to 1, got {balance!r:.80}")
     units = _units(np.atleast_2d(np.asarray(rows, np.float64)))
     relevance = units @ _units(np.asarray(query, np.float64)[None, :])[0] if units.size else np.empty(0)

@@ -17,15 +17,13 @@ from haystack.utils import Secret
 
 from kektordb.errors import ItemExists, ItemNotFound
 from kektordb.index import Index
-from kektordb.integrations.conditions import Conditions, all_of
+from kektordb.integrations.conditions import Conditions, everything, joined
 from kektordb.integrations.haystack.documents import CONTENT, document_of, item_of, with_embedding
 from kektordb.integrations.haystack.filters import Filters, asked, with_errors_of_haystack
 from kektordb.integrations.haystack.surveys import count_values, min_and_max, types_of, unique_values
 from kektordb.integrations.opening import AnyIndex, Source, address_of, delete_present, index_of, made_anew
 from kektordb.integrations.operators import Asked
 from kektordb.integrations.scores import score_of
-from kektordb.query import Expression
-from kektordb.query.parser import parse
 from kektordb.remote import RemoteIndex
 from kektordb.results import Hit, Item
 
@@ -203,7 +201,7 @@ class KektorDocumentStore:
             with self._opening:
                 self._opened = anew
         else:
-            self.index.delete(filter=~Conditions().is_in("id", []))
+            self.index.delete(filter=everything())
 
     def delete_by_filter(self, filters: Filters) -> int:
         """Delete the documents that match a filter, and count them."""
@@ -287,8 +285,10 @@ class KektorDocumentStore:
         return_embedding: bool = False,
     ) -> list[Document]:
         """Return the documents whose embeddings are nearest, with scores: the cosine for that metric."""
-        found = _with(asked(filters), with_embedding())
-        return self._search(query_embedding, None, found, top_k, return_embedding)
+        found = asked(filters)
+        with with_errors_of_haystack():
+            both = joined([with_embedding()] if found.filter is None else [found.filter, with_embedding()])
+        return self._search(query_embedding, None, Asked(both, found.params), top_k, return_embedding)
 
     def bm25_retrieval(self, query: str, filters: Filters | None = None, top_k: int = 10) -> list[Document]:
         """Return the documents that words fit best, with scores of BM25; only those that have one of the words."""
@@ -351,12 +351,3 @@ def _wanted(filters: Filters) -> Asked:
     if found.filter is None:
         raise FilterError("expected a filter, got an empty one; delete_all_documents() deletes all")
     return found
-
-
-def _with(found: Asked, condition: Expression) -> Asked:
-    """Return a filter that asks for a condition, too."""
-    if found.filter is None:
-        return Asked(condition, None)
-    with with_errors_of_haystack():
-        node = parse(found.filter) if isinstance(found.filter, str) else found.filter
-    return Asked(all_of([node if isinstance(node, Expression) else Expression(node), condition]), found.params)
