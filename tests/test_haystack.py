@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from datetime import date, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -195,9 +196,10 @@ def test_filters_beyond_the_suite(store: KektorDocumentStore, filters: Any, ids:
         {"operator": "XOR", "conditions": []},
         {"operator": "AND", "conditions": {"a": 1}},
         {"operator": "AND", "conditions": ["a"]},
+        reduce(lambda inner, _: {"operator": "NOT", "conditions": [inner]}, range(150), {"field": "a"}),
         "meta.price <",
     ],
-    ids=str,
+    ids=lambda filters: str(filters)[:40],
 )
 def test_what_is_no_filter_is_an_error_of_haystack(store: KektorDocumentStore, filters: Any) -> None:
     for call in (store.filter_documents, store.count_documents_by_filter, store.delete_by_filter):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import threading
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -134,11 +135,13 @@ def test_a_filter_that_is_a_text_takes_parameters(store: KektorVectorStore) -> N
         {"$and": {"a": 1}},
         {"$not": {}},
         {"$not": [{"a": 1}]},
+        reduce(lambda inner, _: {"$not": inner}, range(150), {"a": 1}),
+        {"a": reduce(lambda inner, _: {"$not": inner}, range(150), {"$eq": 1})},
         {3: 1},
         "price <",
         17,
     ],
-    ids=str,
+    ids=lambda filter: str(filter)[:40],
 )
 def test_a_filter_that_is_none_is_refused(store: KektorVectorStore, filter: Any) -> None:
     with pytest.raises(kektordb.FilterError):
@@ -270,6 +273,10 @@ def test_what_is_added_is_checked(store: KektorVectorStore) -> None:
 def test_delete_by_ids_by_filter_and_all(store: KektorVectorStore) -> None:
     assert store.delete([])
     assert len(store.index) == 5
+    with pytest.raises(kektordb.IdError):
+        store.delete("abc")
+    with pytest.raises(kektordb.IdError):
+        store.get_by_ids("abc")
     with pytest.raises(kektordb.ConfigError, match="either"):
         store.delete(["a"], filter={"price": 1})
     with pytest.raises(kektordb.ConfigError, match="empty"):
@@ -307,7 +314,13 @@ def test_stores_of_one_path_share_its_database_and_find_all_again(tmp_path: Path
     assert again.index.database is store.index.database
     assert len(again.similarity_search("0", k=9)) == 5
     again.index.database.close()
-    later = KektorVectorStore(path, "docs", Angles())
+    with kektordb.open(path, read_only=True) as looking:
+        later = KektorVectorStore(path, "docs", Angles())
+        assert later.index.database is not looking
+        with pytest.raises(kektordb.ReadOnlyDatabase):
+            KektorVectorStore(looking, "docs", Angles()).add_texts(["1 one"])
+        with pytest.raises(kektordb.ReadOnlyDatabase):
+            KektorVectorStore(looking, "new", Angles())
     assert later.similarity_search("0", k=1)[0].page_content == TEXTS[0]
     later.index.database.close()
 

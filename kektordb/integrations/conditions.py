@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import reduce
 from typing import Any
 
 from kektordb.errors import FilterError
 from kektordb.query import Expression, F, Filter, ast
-from kektordb.query.parser import parse
+from kektordb.query.parser import MAX_DEPTH, parse
 
 __all__ = ["Conditions", "all_of", "any_of", "compare", "everything", "is_empty", "joined", "substring"]
 
@@ -36,6 +37,16 @@ class Conditions:
 
     def __init__(self) -> None:
         self.params: dict[str, Any] = {}
+        self._depth = 0
+
+    @contextmanager
+    def deeper(self) -> Iterator[None]:
+        """Read a filter inside another one. Raises FilterError."""
+        if self._depth == MAX_DEPTH:
+            raise FilterError(f"a filter may be {MAX_DEPTH} deep")
+        self._depth += 1
+        yield
+        self._depth -= 1
 
     def is_in(self, field: str, values: object) -> Expression:
         """Match any of a list of values. Raises FilterError."""

@@ -206,7 +206,7 @@ class KektorVectorStore(VectorStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """Return the documents of these ids that are there, each once, in the order of the ids."""
-        found = self._index.get_many(list(dict.fromkeys(ids)))
+        found = self._index.get_many(ids if isinstance(ids, str) else list(dict.fromkeys(ids)))
         return [self._document(item.id, item.metadata) for item in found if item is not None]
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: Any) -> list[Document]:

@@ -303,9 +303,10 @@ def _asked(
 
 
 def _filters(given: MetadataFilters, conditions: Conditions) -> Expression | None:
-    found = [
-        _filters(f, conditions) if isinstance(f, MetadataFilters) else _filter(f, conditions) for f in given.filters
-    ]
+    with conditions.deeper():
+        found = [
+            _filters(f, conditions) if isinstance(f, MetadataFilters) else _filter(f, conditions) for f in given.filters
+        ]
     parts = [part for part in found if part is not None]
     if not parts:
         return None

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 from kektordb.client import KektorDBClient
 from kektordb.database import Database
-from kektordb.errors import ConfigError, IndexExists, ItemNotFound
+from kektordb.errors import ConfigError, IdError, IndexExists, ItemNotFound
 from kektordb.index import Index
 from kektordb.lifetime import open_databases
 from kektordb.operations import IndexConfig
@@ -34,7 +34,7 @@ def index_of(
     ----------
     source : Database, RemoteDatabase, Index, RemoteIndex, KektorDBClient, str or path
         A str that begins with ``http://`` or ``https://`` is the address of a server, another the path of a database.
-        One that this process has open is not opened again.
+        One that this process has open for writing is not opened again.
     name : str or None
         Of the index; None when `source` is one.
     text_key : str
@@ -80,7 +80,8 @@ def _database_of(source: object, token: str | None) -> AnyDatabase:
     if path != ":memory:":
         place = Path(path).resolve()
         for database in list(open_databases):
-            if not database.closed and database.path is not None and database.path.resolve() == place:
+            is_there = database.path is not None and database.path.resolve() == place
+            if is_there and not database.closed and not database.read_only:
                 return database
     return Database.open(path)
 
@@ -109,7 +110,9 @@ def address_of(source: Source) -> str:
 
 
 def delete_present(index: AnyIndex, ids: Sequence[str]) -> int:
-    """Delete those of some items that are there, and count them."""
+    """Delete those of some items that are there, and count them. Raises IdError."""
+    if isinstance(ids, str | bytes):
+        raise IdError(f"expected a list of ids, got {type(ids).__name__} {ids!r:.80}")
     wanted = list(dict.fromkeys(ids))
     while wanted:
         try:

@@ -37,7 +37,8 @@ def asked(filter: Filter | Mapping[str, Any] | None, params: Mapping[str, Any] |
 
 
 def _mapping(given: Mapping[str, Any], conditions: Conditions) -> Expression | None:
-    parts = [part for key, value in given.items() if (part := _entry(key, value, conditions)) is not None]
+    with conditions.deeper():
+        parts = [part for key, value in given.items() if (part := _entry(key, value, conditions)) is not None]
     return all_of(parts) if parts else None
 
 
@@ -97,7 +98,8 @@ def _operator(field: str, name: str, value: Any, conditions: Conditions) -> Expr
                 raise FilterError(f"expected true or false for $exists, got {value!r:.80}")
             return at.exists() if value else ~at.exists()
         case "$not":
-            inner = _entry(field, value, conditions)
+            with conditions.deeper():
+                inner = _entry(field, value, conditions)
             assert inner is not None
             return ~inner
     known = ", ".join([*_SIGNS, "$in", "$nin", "$between", "$like", "$ilike", "$exists", "$not"])

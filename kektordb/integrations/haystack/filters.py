@@ -61,7 +61,8 @@ def _condition(given: object, conditions: Conditions) -> Expression:
     listed = given["conditions"]
     if not isinstance(listed, list | tuple):
         raise FilterError(f"expected a list of conditions, got {listed!r:.80}")
-    parts = [_condition(one, conditions) for one in listed]
+    with conditions.deeper():
+        parts = [_condition(one, conditions) for one in listed]
     match given["operator"]:
         case "AND":
             return all_of(parts) if parts else everything()
