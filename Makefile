@@ -1,5 +1,6 @@
 # Everything happens in .venv, which each target makes or brings up to date when it has to.
-#   make demo|test|check|bench|clients|crash|schema|soak|fuzz|debug|tsan|build|clean     PYTHON=python3.12 chooses the interpreter of a new .venv
+#   make demo|test|check|integrations|bench|clients|crash|schema|soak|fuzz|debug|tsan|build|clean
+#   PYTHON=python3.12 chooses the interpreter of a new .venv
 
 ifdef PYTHON
 CHOSEN := $(PYTHON)
@@ -19,7 +20,7 @@ BUILD_LOG := build/build.log
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check bench clients crash schema soak fuzz debug tsan build clean always
+.PHONY: demo test check integrations bench clients crash schema soak fuzz debug tsan build clean always
 
 demo: $(VENV)/.built $(VENV)/.extra-examples
 	$(PY) examples/quickstart.py
@@ -40,6 +41,19 @@ check: $(BUILD_LOG) $(VENV)/.extra-check,test
 
 bench: $(VENV)/.built $(VENV)/.bench
 	$(PY) -m benchmarks.run $(BENCH_ARGS)
+
+# The frameworks take half a gigabyte: they have an environment of their own, and `make test` skips what needs them.
+space := $(subst ,, )
+FRAMEWORKS := langchain llama_index haystack
+integrations: BESIDE := build/integrations
+integrations: $(VENV)/.built
+	$(MAKE) VENV=$(BESIDE) PYTHON=$(shell cat $(VENV)/.made) $(BESIDE)/.tools
+	KEKTORDB_BUILT=1 $(BESIDE)/bin/python -m pip install -q --no-build-isolation -e .
+	@touch $(BESIDE)/.built
+	$(MAKE) VENV=$(BESIDE) $(BESIDE)/.extra-test,integrations
+	$(BESIDE)/bin/python -c 'import haystack, langchain_tests, llama_index.core, pytest_asyncio'
+	$(BESIDE)/bin/python -m pytest $(or $(PYTEST_ARGS),-n $(JOBS)) $(FRAMEWORKS:%=tests/test_%.py)
+	$(BESIDE)/bin/python -m pytest tests/test_examples.py -k '$(subst $(space), or ,$(FRAMEWORKS))'
 
 # Every test marked "crash" in its long form: about an hour; KEKTORDB_CRASH_… choose other counts (docs/durability.md).
 crash: $(VENV)/.built $(VENV)/.extra-test
