@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from kektordb.data.doors import parquet
 from kektordb.database import Database
 from kektordb.errors import ConfigError, StorageError
 from kektordb.index import Index
@@ -30,7 +31,7 @@ from kektordb.validation import check_path
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["FORMATS", "DumpReport", "arrow", "dump"]
+__all__ = ["FORMATS", "DumpReport", "dump"]
 
 FORMATS = ("npy", "parquet")
 VERSION = 1
@@ -86,7 +87,7 @@ def dump(
     if format not in FORMATS:
         raise ConfigError(f"expected format to be one of {', '.join(FORMATS)}, got {format!r:.80}")
     if format == "parquet":
-        arrow()
+        parquet()
     if isinstance(database, Database):
         database._live()
         database._refuse_inside_write()
@@ -94,16 +95,6 @@ def dump(
             return _dump(database, target, format, progress)
     with Database.open(os.path.abspath(check_path(database)), read_only=True) as opened:
         return _dump(opened, target, format, progress)
-
-
-def arrow() -> Any:
-    """Return pyarrow. Raises ConfigError when it is not there."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        raise ConfigError("the format parquet needs pyarrow: pip install kektordb[parquet]") from None
-    return pyarrow
 
 
 def _dump(database: Database, target: str, format: str, progress: Progress) -> DumpReport:
@@ -171,7 +162,7 @@ def _write_arrays(folder: str, n: int, dim: int, dtype: np.dtype[Any]) -> Iterat
 
 @contextlib.contextmanager
 def _write_parquet(folder: str, n: int, dim: int, dtype: np.dtype[Any]) -> Iterator[_Rows]:
-    pa = arrow()
+    pa = parquet()
     # Before there is a vector there is no dimension.
     vector = pa.list_(pa.float32(), dim) if dim else pa.list_(pa.float32())
     schema = pa.schema([("id", pa.string()), ("vector", vector), ("metadata", pa.string())])

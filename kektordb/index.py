@@ -13,6 +13,7 @@ from kektordb._metadata import decode_metadata, encode_many, encode_metadata
 from kektordb._vectors import Vectors
 from kektordb.care import IndexCare
 from kektordb.collection import Collection
+from kektordb.data.verbs import Tabular
 from kektordb.errors import ConfigError, ItemExists, ItemNotFound, MetadataError, VectorError
 from kektordb.operations import DeleteItems, Group, Operation, PutItems, PutMetadata
 from kektordb.precision import conversion_before
@@ -35,7 +36,7 @@ __all__ = ["Index", "prepare"]
 Metadata = Mapping[str, Any]
 
 
-class Index(IndexCare):
+class Index(IndexCare, Tabular):
     """A handle to one index of a database; `Database.create_index` and ``db["name"]`` make it.
 
     It holds the database and the name, never the memory: after the index is dropped every call raises IndexNotFound,

@@ -30,7 +30,8 @@ def onward(step: Callable[[int], None] | None, start: int) -> Callable[[int], No
 def show(progress: Progress, total: int, what: str, unit: str) -> Iterator[Callable[[int], None] | None]:
     """Give a function that is told how much is done, or None when nobody wants to know.
 
-    The work is never disturbed: an error of the user's function is raised when the work is over.
+    A `total` of 0 means that it is not known. The work is never disturbed: an error of the user's function is raised
+    when the work is over.
     """
     if progress is False or progress is None:
         yield None
@@ -127,12 +128,13 @@ def _bar(total: int, what: str, unit: str) -> Iterator[Callable[[int], None]]:
     except ImportError:
         # Carriage returns only: good enough where nobody installed more.
         def step(done: int) -> None:
-            print(f"\r{what}: {done:,} of {total:,} {unit}", end="", file=sys.stderr, flush=True)
+            of = f" of {total:,}" if total else ""
+            print(f"\r{what}: {done:,}{of} {unit}", end="", file=sys.stderr, flush=True)
 
         yield step
         print(file=sys.stderr)
         return
-    with tqdm(total=total, desc=what, unit=unit, unit_scale=True) as bar:
+    with tqdm(total=total or None, desc=what, unit=unit, unit_scale=True) as bar:
 
         def update(done: int) -> None:
             bar.update(done - bar.n)

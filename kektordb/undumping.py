@@ -16,8 +16,9 @@ import numpy.typing as npt
 from kektordb._metadata import encode_many
 from kektordb.backup import require_empty
 from kektordb.commit import Pending
+from kektordb.data.doors import parquet
 from kektordb.database import Database
-from kektordb.dumping import VERSION, DumpReport, arrow
+from kektordb.dumping import VERSION, DumpReport
 from kektordb.errors import ConfigError, CorruptData, ItemExists, StorageError
 from kektordb.index import Index, prepare
 from kektordb.operations import Group, Operation, PutItems
@@ -186,7 +187,7 @@ def _arrays(folder: str) -> Iterator[Slice]:
 
 def _parquet(folder: str) -> Iterator[Slice]:
     path = os.path.join(folder, "items.parquet")
-    pa = arrow()
+    pa = parquet()
     try:
         with pa.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(ROWS, columns=["id", "vector", "metadata"]):

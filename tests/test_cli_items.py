@@ -14,7 +14,8 @@ from live import live
 
 import kektordb
 from kektordb import cli
-from kektordb.commands import originals, transfers
+from kektordb.commands import originals
+from kektordb.data import parts
 from kektordb.server import Options
 
 N, DIM = 50, 4
@@ -140,7 +141,7 @@ def test_what_is_exported_comes_back(
 ) -> None:
     if format == "parquet":
         pytest.importorskip("pyarrow", reason="the extra parquet")
-    monkeypatch.setattr(transfers, "ROWS", 7)
+    monkeypatch.setattr(parts, "MAX_ROWS", 7)
     file = tmp_path / f"items.{format}"
     assert answer(capsys, "export", where, "a", file)["n_items"] == N
     beside = ["--ids", f"{file}.jsonl", "--metadata", f"{file}.jsonl"] if format == "npy" else []
@@ -164,6 +165,8 @@ def test_import_into_either(where: str, tmp_path: Path, capsys: pytest.CaptureFi
 def test_vectors_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "x.npy", ROWS.astype(np.float64))
     (tmp_path / "x.fvecs").write_bytes(b"".join(struct.pack("<i", DIM) + row.astype("<f4").tobytes() for row in ROWS))
+    whole = np.hstack([np.full((N, 1), DIM), np.arange(N * DIM).reshape(N, DIM)])
+    (tmp_path / "x.ivecs").write_bytes(whole.astype("<i4").tobytes())
     (tmp_path / "ids").write_text("".join(f"{id}\n" for id in IDS))
     (tmp_path / "of").write_text("".join(json.dumps(of) + "\n" for of in METADATA))
     beside = ("--ids", tmp_path / "ids", "--metadata", tmp_path / "of", "--create", "--metric", "euclidean")
@@ -172,6 +175,8 @@ def test_vectors_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert items_of(tmp_path / kind) == WHOLE
         run(capsys, "import", tmp_path / kind, "b", tmp_path / f"x.{kind}", "--create")
         assert list(items_of(tmp_path / kind, "b")) == [str(i) for i in range(N)]
+    run(capsys, "import", tmp_path / "npy", "whole", tmp_path / "x.ivecs", "--create", "--metric", "euclidean")
+    assert items_of(tmp_path / "npy", "whole")["7"] == ([28, 29, 30, 31], {})
     (tmp_path / "ids").write_text("one\n")
     error = answer(capsys, "import", tmp_path / "npy", "c", tmp_path / "x.npy", *beside, status=3)["error"]
     assert "a line for each of the 50 rows" in error["message"]
@@ -196,7 +201,7 @@ def test_csv_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         ("a.jsonl", '{"id": "x", "vector": [1, 2]}\n{"id": "y"}\n', "line 2: expected an object with id and vector"),
         ("a.jsonl", "[1]\n", "line 1"),
         ("a.jsonl", '{"id": "x", "vector": [1, 2]}\n{"id": "y", "vector": [1]}\n', "of different lengths"),
-        ("a.jsonl", '{"id": "x", "vector": "no"}\n', "no lists of numbers"),
+        ("a.jsonl", '{"id": "x", "vector": "no"}\n', "line 1: expected an object with id and vector"),
         ("a.jsonl", b"\xff\n", "expected UTF-8"),
         ("a.csv", "name,vector\n", "id among them"),
         ("a.csv", "id,name\n", "expected a column vector"),
@@ -213,19 +218,19 @@ def test_files_that_are_wrong(
 ) -> None:
     (tmp_path / name).write_bytes(content.encode() if isinstance(content, str) else content)
     error = answer(capsys, "import", tmp_path / "db", "a", tmp_path / name, "--create", status=3)["error"]
-    assert error["type"] == "ConfigError"
+    assert error["type"] == ("VectorError" if "lengths" in said else "ConfigError")
     assert said in error["message"]
 
 
 def test_an_import_that_stops_says_where(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfers, "ROWS", 2)
+    monkeypatch.setattr(parts, "MAX_ROWS", 2)
     lines = [json.dumps({"id": id, "vector": [1, 2]}) for id in "abcdc"]
     (tmp_path / "a.jsonl").write_text("\n".join(lines))
     error = answer(capsys, "import", tmp_path / "db", "a", tmp_path / "a.jsonl", "--create", status=3)["error"]
     assert error["type"] == "ItemExists"
-    assert error["message"].endswith("(4 items before came in)")
+    assert error["message"].endswith("(the first 4 items were stored before)")
     assert list(items_of(tmp_path / "db")) == ["a", "b", "c", "d"]
 
 
@@ -280,6 +285,8 @@ def test_a_server_that_cannot_list_its_items(
     monkeypatch.setattr(originals.Source, "_get", old)
     error = answer(capsys, "import", tmp_path / "db", "a", "--from", source, status=3)["error"]
     assert "--known-ids" in error["message"]
+    whole = np.hstack([np.full((N, 1), DIM), np.arange(N * DIM).reshape(N, DIM)])
+    (tmp_path / "x.ivecs").write_bytes(whole.astype("<i4").tobytes())
     (tmp_path / "ids").write_text("".join(f"{id}\n" for id in (*IDS[:20], "none")), encoding="utf-8")
     text = run(capsys, "import", tmp_path / "new", "--from", source, "--known-ids", tmp_path / "ids", status=2)
     assert "cannot list" in text

@@ -44,7 +44,7 @@ ROWS = {
         *("metrics", "quality", "vacuum", "refine", "compress", "care", "saving", "lifetime"),
         *("interrupts", "loading", "refreshing", "replication", "following", "promoting", "leaders", "http_source"),
         *("keeping", "backup", "checking", "repairing", "dumping", "undumping", "bounded", "embedding", "feeding"),
-        *("addresses", "documents", "embed", "vectorizer"),
+        *("addresses", "data", "documents", "embed", "vectorizer"),
     ],
     "edges": [
         "__init__",
@@ -72,7 +72,8 @@ DOORS = {
     "Stemmer": r"text/analyzer\.py",
     "blosc2": r"storage/snapshot\w*\.py",
     "tqdm": r"progress\.py",
-    "pyarrow": r"dumping\.py",
+    "pyarrow": r"data/doors\.py|data/verbs\.py",
+    "pandas": r"data/doors\.py|data/verbs\.py",
     "xxhash": r"(storage|embed|documents|vectorizer)/\w+\.py",
     "sqlite3": r"embed/file_cache\.py",
     "sentence_transformers": r"embed/local\.py",
@@ -180,6 +181,7 @@ def test_importing_loads_nothing_heavy() -> None:
     assert "numpy" in loaded
     heavy = {"blosc2", "lark", "Stemmer", "asyncio", "email", "tqdm", "multiprocessing", "http", "sklearn"}
     heavy |= {"yaml", "watchfiles", "langchain_core", "llama_index", "haystack", "pydantic"}
+    heavy |= {"pyarrow", "pandas", "mcp"}
     assert loaded & heavy == set()
     assert not any(name.startswith("kektordb.integrations") for name in loaded)
 

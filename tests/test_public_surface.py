@@ -12,6 +12,7 @@ import kektordb
 from kektordb import errors
 from kektordb.care import IndexCare
 from kektordb.checking import CheckReport, IndexReport
+from kektordb.data.verbs import Tabular
 from kektordb.database import Database
 from kektordb.dumping import DumpReport
 from kektordb.embedding import IndexOfTexts
@@ -103,6 +104,7 @@ METHODS = {
         *("calibrate", "check_recall", "compress", "configure", "maintenance", "name", "refine", "search"),
         *("search_batch", "stats", "update_metadata", "upsert", "upsert_batch", "vacuum"),
         *("add_texts", "attach_embedder", "embedder"),
+        *("add_arrow", "add_file", "export", "from_pandas", "to_arrow", "to_arrow_reader", "to_pandas"),
     },
     kektordb.Results: {"count", "distances", "ids", "index", "scores", "text_scores"},
     kektordb.Hit: {"distance", "explanation", "id", "metadata", "score", "snippet", "text_score", "vector"},
@@ -125,7 +127,7 @@ GIVEN = [
 def members(owner: type) -> Iterator[tuple[str, Any]]:
     """List the public members that a class defines itself, or that its other halves do."""
     halves = {
-        kektordb.Index: (IndexOfTexts, IndexReader, IndexCare),
+        kektordb.Index: (IndexOfTexts, IndexReader, IndexCare, Tabular),
         kektordb.Database: (DatabaseCare, DatabaseFeeding, Refreshable, Measured),
     }.get(owner, ())
     own = {name: value for part in (*halves, owner) for name, value in vars(part).items()}

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from kektordb.commands.readers import Part
+from kektordb.data.parts import Part
 from kektordb.errors import ConfigError, KektorError, ServerError, StorageError
 from kektordb.progress import show
 from kektordb.remote.transport import JSON, Transport, path_of

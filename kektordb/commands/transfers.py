@@ -9,16 +9,14 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from kektordb.commands.answer import DAMAGED, DONE, Answer, bar, count, new_command, table
-from kektordb.commands.formats import FORMATS, WRITTEN, format_of
 from kektordb.commands.target import add_creation, add_target, index_of, opened, token_of
+from kektordb.data.formats import FORMATS, WRITTEN
 from kektordb.errors import ConfigError, KektorError
 
 if TYPE_CHECKING:
     from kektordb.commands.answer import Commands
 
 __all__ = ["add"]
-
-ROWS = 10_000
 
 
 def add(commands: Commands) -> None:
@@ -54,33 +52,22 @@ def add(commands: Commands) -> None:
 
 
 def _import(arguments: Namespace) -> Answer:
-    from kektordb.commands.readers import n_items_of, read_parts
-    from kektordb.progress import show
-
     if arguments.source is not None:
         return _import_from(arguments)
     if arguments.index is None or arguments.file is None:
         raise ConfigError("expected an index and a file, or --from URL")
     if any(given is not None for given in (arguments.known_ids, arguments.from_token_file, arguments.from_ca_file)):
         raise ConfigError("--known-ids, --from-token-file and --from-ca-file are for --from")
-    format = format_of(arguments.file, arguments.format)
     began = time.monotonic()
-    n_added = 0
-    total = n_items_of(arguments.file, format) if bar(arguments) else 0
-    parts = read_parts(arguments.file, format, ROWS, arguments.ids, arguments.metadata)
+    given = {"format": arguments.format, "ids": arguments.ids, "metadata": arguments.metadata}
     with opened(arguments, writing=True) as database:
         index = index_of(database, arguments)
-        put = index.upsert_batch if arguments.replace else index.add_batch
         try:
-            with show(bar(arguments), total, "importing", "items") as step:
-                for part in parts:
-                    put(part.ids, part.vectors, part.metadata)
-                    n_added += len(part.ids)
-                    if step is not None:
-                        step(n_added)
+            n_added = index.add_file(arguments.file, **given, replace=arguments.replace, progress=bar(arguments))
         except KektorError as error:
             # The message is all that a person sees.
-            raise type(error)(f"{error} ({count(n_added, 'item')} before came in)") if n_added else error from None
+            notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+            raise type(error)(f"{error}{notes}") from error
         finally:
             database.sync()
         n_items = len(index)
@@ -119,26 +106,10 @@ def _import_from(arguments: Namespace) -> Answer:
 
 
 def _export(arguments: Namespace) -> Answer:
-    from kektordb.commands.writers import writing
-    from kektordb.progress import show
-
-    format = format_of(arguments.file, arguments.format)
-    if format not in WRITTEN:
-        raise ConfigError(f"expected one of {', '.join(WRITTEN)} to write, got {format}")
-    n_written = 0
     with opened(arguments, writing=False) as database:
         index = database.index(arguments.index)
-        ids = index.ids(arguments.filter)
-        with (
-            writing(arguments.file, format) as write,
-            show(bar(arguments), len(ids), "exporting", "items") as step,
-        ):
-            for start in range(0, len(ids), ROWS):
-                # One that was deleted meanwhile is left out.
-                items = [item for item in index.get_many(ids[start : start + ROWS]) if item is not None]
-                write(items)
-                n_written += len(items)
-                if step is not None:
-                    step(min(start + ROWS, len(ids)))
+        n_written = index.export(
+            arguments.file, format=arguments.format, filter=arguments.filter, progress=bar(arguments)
+        )
     data = {"index": arguments.index, "file": os.path.abspath(arguments.file), "n_items": n_written}
     return Answer(data, f"{arguments.file}: {count(n_written, 'item')}")

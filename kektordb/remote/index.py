@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._metadata import encode_many
+from kektordb.data.verbs import Tabular
 from kektordb.embedding import IndexOfTexts
 from kektordb.errors import ConfigError, IdError, ItemNotFound, MetadataError, VectorError
 from kektordb.operations import IndexConfig
@@ -53,7 +54,7 @@ RECALL_S = 300.0
 Metadata = Mapping[str, Any]
 
 
-class RemoteIndex(IndexOfTexts):
+class RemoteIndex(IndexOfTexts, Tabular):
     """A handle to one index of a server, as `Index` is to one of an embedded database.
 
     Its verbs take, give and raise what those of `Index` do; here is what is different. All calls may be made from any

@@ -1,4 +1,4 @@
-"""Which items does a file hold? JSON lines, CSV, .npy, .fvecs and Parquet, read in parts of bounded size."""
+"""Which items does a file hold? JSON lines, CSV, .npy, .fvecs, .ivecs and Parquet, read in parts of bounded size."""
 
 from __future__ import annotations
 
@@ -8,17 +8,22 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TextIO
+from typing import Any, TextIO
 
 import numpy as np
 import numpy.typing as npt
 
+from kektordb.data.formats import format_of
+from kektordb.data.incoming import Source
+from kektordb.data.parts import Part, id_of, matrix, rows_at_once
 from kektordb.errors import ConfigError, StorageError
 
-__all__ = ["Part", "n_items_of", "read_parts"]
+__all__ = ["ARRAYS", "file_source", "n_items_of", "read_parts", "read_vectors"]
 
+# Formats that hold vectors alone.
+ARRAYS = ("npy", "fvecs", "ivecs")
 # CSV fields may hold whole vectors as text.
 MAX_FIELD = 16 << 20
 # Integers up to here fit in 64 bits.
@@ -26,54 +31,73 @@ MAX_DIGITS = 18
 _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 
 
-class Part(NamedTuple):
-    """Some items."""
+def file_source(
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    ids: str | os.PathLike[str] | None = None,
+    metadata: str | os.PathLike[str] | None = None,
+    counted: bool = False,
+) -> Source:
+    """Return the items of a file; how many they are only when it is `counted`, since lines must be read for it.
 
-    ids: list[str]
-    vectors: npt.NDArray[np.float32]
-    metadata: list[dict[str, Any] | None]
+    Raises as `read_parts`.
+    """
+    name = os.fspath(path)
+    kind = format_of(name, format)
+    beside = [None if one is None else os.fspath(one) for one in (ids, metadata)]
+    return Source(read_parts(name, kind, *beside), n_items_of(name, kind) if counted else 0)
 
 
-def read_parts(path: str, format: str, size: int, ids: str | None, metadata: str | None) -> Iterator[Part]:
+def read_parts(path: str, format: str, ids: str | None = None, metadata: str | None = None) -> Iterator[Part]:
     """Give the items of a file.
 
     Parameters
     ----------
     path, format : str
-    size : int
-        Items of a part at most.
-    ids, metadata : str or None
+    ids, metadata : str, optional
         Files with an id, a JSON object, in each line, for formats that hold vectors alone; ids count from 0 otherwise.
 
     Raises
     ------
     StorageError
         A file cannot be read.
-    ConfigError
+    ConfigError, IdError, VectorError, MetadataError
         It holds something else; the message names the line.
     """
-    if format not in ("npy", "fvecs") and (ids is not None or metadata is not None):
-        raise ConfigError("--ids and --metadata are for files of vectors alone: .npy and .fvecs")
+    if format not in ARRAYS and (ids is not None or metadata is not None):
+        raise ConfigError("ids and metadata in files of their own are for files of vectors alone: .npy, .fvecs, .ivecs")
     with _naming(path):
-        if format == "npy":
-            yield from _with_columns(path, _npy(path), size, ids, metadata)
-        elif format == "fvecs":
-            yield from _with_columns(path, _fvecs(path), size, ids, metadata)
+        if format in ARRAYS:
+            yield from _with_columns(path, read_vectors(path, format), ids, metadata)
         elif format == "parquet":
-            yield from _parquet(path, size)
+            yield from _parquet(path)
         else:
-            yield from _lines(path, format, size)
+            yield from _lines(path, format)
 
 
 def n_items_of(path: str, format: str) -> int:
     """Return how many items a file has, empty lines as well: for a bar. Raises as `read_parts`."""
     with _naming(path):
-        if format in ("npy", "fvecs"):
-            return len(_npy(path) if format == "npy" else _fvecs(path))
+        if format in ARRAYS:
+            return len(read_vectors(path, format))
         if format == "parquet":
-            return int(_parquet_file(path).metadata.num_rows)
+            with _parquet_file(path) as file:
+                return int(file.metadata.num_rows)
         with open(path, "rb") as file:
             return sum(1 for _ in file)
+
+
+def read_vectors(path: str | os.PathLike[str], format: str | None = None) -> npt.NDArray[Any]:
+    """Return the vectors of an .npy, .fvecs or .ivecs file as an array (n, dim) that is read where it is looked at.
+
+    Raises ConfigError, StorageError.
+    """
+    name = os.fspath(path)
+    kind = format_of(name, format)
+    if kind not in ARRAYS:
+        raise ConfigError(f"expected a file of vectors alone ({', '.join(ARRAYS)}), got {kind}")
+    with _naming(name):
+        return _npy(name) if kind == "npy" else _vecs(name, "<f4" if kind == "fvecs" else "<i4")
 
 
 @contextmanager
@@ -93,15 +117,14 @@ def _naming(path: str) -> Iterator[None]:
 Item = tuple[str, Any, dict[str, Any] | None]
 
 
-def _lines(path: str, format: str, size: int) -> Iterator[Part]:
+def _lines(path: str, format: str) -> Iterator[Part]:
     with open(path, encoding="utf-8-sig", newline="" if format == "csv" else None) as file:
         items = _csv_items(path, file) if format == "csv" else _json_items(path, file)
-        while True:
-            some = list(itertools.islice(items, size))
-            if not some:
-                return
+        for first in items:
+            size = rows_at_once(np.size(first[1]))
+            some = [first, *itertools.islice(items, size - 1)]
             ids = [id for id, _, _ in some]
-            yield Part(ids, _matrix(path, [vector for _, vector, _ in some], ids), [of for _, _, of in some])
+            yield Part(ids, matrix([vector for _, vector, _ in some], ids, path), [of for _, _, of in some])
 
 
 def _json_items(path: str, file: TextIO) -> Iterator[Item]:
@@ -109,13 +132,14 @@ def _json_items(path: str, file: TextIO) -> Iterator[Item]:
         if line.strip():
             try:
                 yield _json_item(line)
-            except (ValueError, TypeError, KeyError) as error:
+            except (ValueError, TypeError, KeyError, AttributeError) as error:
                 raise ConfigError(f"{path}, line {number}: expected an object with id and vector: {error!r}") from None
 
 
 def _json_item(line: str) -> Item:
     found = json.loads(line)
-    return _id(found["id"]), found["vector"], found.get("metadata")
+    # As an array at once: the numbers of thousands of vectors would be eight times as large.
+    return id_of(found["id"], "id"), np.array(found["vector"], np.float32), found.get("metadata")
 
 
 def _csv_items(path: str, file: TextIO) -> Iterator[Item]:
@@ -136,7 +160,7 @@ def _csv_items(path: str, file: TextIO) -> Iterator[Item]:
             cells = dict(zip(head, row, strict=True))
             try:
                 text = cells["vector"] if "vector" in head else None
-                vector = [float(row[i]) for i in components] if text is None else _vector(text)
+                vector = np.array([row[i] for i in components], np.float32) if text is None else _vector(text)
             except ValueError as error:
                 raise ConfigError(f"{path}, line {rows.line_num}: expected numbers as vector: {error}") from None
             of = {name: _value(cell) for name, cell in cells.items() if name not in taken and cell != ""}
@@ -157,8 +181,8 @@ def _own(path: str, line: int, cell: Any) -> dict[str, Any]:
     return found
 
 
-def _vector(text: str) -> list[float]:
-    return [float(number) for number in text.strip().strip("[]").replace(",", " ").split()]
+def _vector(text: str) -> npt.NDArray[np.float32]:
+    return np.array(text.strip().strip("[]").replace(",", " ").split(), np.float32)
 
 
 def _value(cell: str) -> Any:
@@ -174,21 +198,6 @@ def _value(cell: str) -> Any:
     return int(cell) if len(cell) <= MAX_DIGITS else cell
 
 
-def _id(value: object) -> str:
-    if isinstance(value, bool) or not isinstance(value, str | int):
-        raise TypeError(f"expected an id that is a string, got {value!r:.80}")
-    return str(value)
-
-
-def _matrix(path: str, vectors: list[Any], ids: list[str]) -> npt.NDArray[np.float32]:
-    try:
-        return np.array(vectors, np.float32)
-    except (ValueError, TypeError):
-        sizes = {len(vector) if isinstance(vector, list) else -1 for vector in vectors}
-        what = "no lists of numbers" if len(sizes) == 1 else f"of different lengths ({sorted(sizes)})"
-        raise ConfigError(f"{path}: the vectors of ids {ids[0]!r} to {ids[-1]!r} are {what}") from None
-
-
 # --------------------------------------------------------------------------------------------- vectors, the rest beside
 
 
@@ -202,11 +211,11 @@ def _npy(path: str) -> npt.NDArray[Any]:
     return rows
 
 
-def _fvecs(path: str) -> npt.NDArray[Any]:
+def _vecs(path: str, kind: str) -> npt.NDArray[Any]:
     """Return the rows of a file in which each begins with its number of components, as an int32."""
     n_bytes = os.path.getsize(path)
     if n_bytes == 0:
-        return np.empty((0, 1), np.float32)
+        return np.empty((0, 1), kind)
     with open(path, "rb") as file:
         dim = int.from_bytes(file.read(4), "little")
     if not 1 <= dim <= 65_536 or n_bytes % (4 * dim + 4):
@@ -214,14 +223,13 @@ def _fvecs(path: str) -> npt.NDArray[Any]:
     rows = np.memmap(path, "<i4", "r").reshape(-1, dim + 1)
     if not (rows[:, 0] == dim).all():
         raise ConfigError(f"{path}: expected all rows to have {dim} components")
-    return rows[:, 1:].view("<f4")
+    return rows[:, 1:].view(kind)
 
 
-def _with_columns(
-    path: str, rows: npt.NDArray[Any], size: int, ids: str | None, metadata: str | None
-) -> Iterator[Part]:
+def _with_columns(path: str, rows: npt.NDArray[Any], ids: str | None, metadata: str | None) -> Iterator[Part]:
     names: Iterator[str] = map(str, range(len(rows))) if ids is None else _texts(ids)
     beside = itertools.repeat(None) if metadata is None else _objects(metadata)
+    size = rows_at_once(rows.shape[1])
     for start in range(0, len(rows), size):
         part = np.asarray(rows[start : start + size], np.float32)
         some = list(itertools.islice(names, len(part)))
@@ -235,7 +243,7 @@ def _with_columns(
 def _texts(path: str) -> Iterator[str]:
     """Give the lines; of an export, which has objects with id and metadata in them, the ids."""
     for line in _raw_lines(path):
-        yield _id(json.loads(line)["id"]) if line.startswith('{"id": ') else line
+        yield id_of(json.loads(line)["id"], path) if line.startswith('{"id": ') else line
 
 
 def _raw_lines(path: str) -> Iterator[str]:
@@ -254,31 +262,37 @@ def _objects(path: str) -> Iterator[dict[str, Any] | None]:
         yield found["metadata"] if isinstance(found, dict) and set(found) == {"id", "metadata"} else found
 
 
-def _parquet(path: str, size: int) -> Iterator[Part]:
+def _parquet(path: str) -> Iterator[Part]:
     """Give the rows: ``id``, ``vector`` (a list of numbers), ``metadata`` (JSON text or a struct), or other columns."""
-    file = _parquet_file(path)
-    names = file.schema_arrow.names
-    if "id" not in names or "vector" not in names:
-        raise ConfigError(f"{path}: expected columns id and vector, got {', '.join(names):.200}")
-    for batch in file.iter_batches(batch_size=size):
-        columns: dict[str, list[Any]] = {name: batch.column(name).to_pylist() for name in names}
-        ids = [_id(id) for id in columns.pop("id")]
-        vectors = _matrix(path, columns.pop("vector"), ids)
-        yield Part(ids, vectors, list(_of_columns(columns, len(ids))))
+    from kektordb.data.columns import choose, part_of
+
+    with _parquet_file(path) as file:
+        names = file.schema_arrow.names
+        if "id" not in names or "vector" not in names:
+            raise ConfigError(f"{path}: expected columns id and vector, got {', '.join(names):.200}")
+        columns, first = choose(names), 0
+        for batch in file.iter_batches(batch_size=_rows_of_parquet(file)):
+            if batch.num_rows:
+                yield part_of(batch, columns, first)
+            first += batch.num_rows
+
+
+def _rows_of_parquet(file: Any) -> int:
+    """Return how many rows are read at once; how long lists are is known by their number in the first rows."""
+    n_rows, schema = file.metadata.num_rows, file.metadata.schema
+    leaves = [schema.column(i).path for i in range(len(schema))]
+    at = next((i for i, leaf in enumerate(leaves) if leaf.partition(".")[0] == "vector"), None)
+    if not n_rows or at is None:
+        return rows_at_once(0)
+    group = file.metadata.row_group(0)
+    return rows_at_once(group.column(at).num_values // max(1, group.num_rows))
 
 
 def _parquet_file(path: str) -> Any:
-    from kektordb.dumping import arrow
+    from kektordb.data.doors import parquet
 
-    pa = arrow()
+    pa = parquet()
     try:
         return pa.parquet.ParquetFile(path)
     except pa.ArrowInvalid as error:
         raise ConfigError(f"{path}: expected a Parquet file: {error}") from None
-
-
-def _of_columns(columns: dict[str, list[Any]], n: int) -> Iterable[dict[str, Any] | None]:
-    own = columns.pop("metadata", [None] * n)
-    for i, of in enumerate(own):
-        found = json.loads(of) if isinstance(of, str) and of else of or {}
-        yield {**found, **{name: column[i] for name, column in columns.items() if column[i] is not None}} or None
