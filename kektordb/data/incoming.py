@@ -59,6 +59,7 @@ def put_parts(index: Takes, source: Source, replace: bool, progress: Progress, w
             for part in source.parts:
                 put(part.ids, part.vectors, part.metadata)
                 n += len(part.ids)
+                del part  # before the next one is read
                 if step is not None:
                     step(n)
     except KektorError as error:
@@ -103,15 +104,19 @@ def _arrow_parts(reader: Any, columns: Columns) -> Iterator[Part]:
             start, n = start + piece.num_rows, n + piece.num_rows
             if n == size:
                 yield _joined(waiting)
-                waiting, n = [], 0
+                n = 0
         first += batch.num_rows
+        del batch, piece  # before the next one is read
     if waiting:
         yield _joined(waiting)
 
 
-def _joined(parts: list[Part]) -> Part:
-    if len(parts) == 1:
-        return parts[0]
+def _joined(waiting: list[Part]) -> Part:
+    """Return parts as one, and let go of them."""
+    if len(waiting) == 1:
+        return waiting.pop()
+    parts = waiting[:]
+    waiting.clear()
     ids = [id for part in parts for id in part.ids]
     dims = {part.vectors.shape[1] for part in parts}
     vectors = np.concatenate([part.vectors for part in parts]) if len(dims) == 1 else _uneven(parts, ids)

@@ -14,7 +14,7 @@ __all__ = ["Part", "id_of", "matrix", "plain", "rows_at_once"]
 
 # What a part is at most: one that is read and one that is stored are in memory at a time. Larger ones are not faster
 # (benchmarks/arrow.py).
-MAX_ROWS = 16_384
+MAX_ROWS = 8192
 MAX_BYTES = 32 << 20
 
 

@@ -47,7 +47,7 @@ class Tabular:
     ) -> int:
         """Add the items of an Arrow table, batch by batch; needs ``kektordb[arrow]``.
 
-        They are added in parts of up to 16,384 items; a part and what is made of it are in memory at a time, whatever
+        They are added in parts of up to 8,192 items; a part and what is made of it are in memory at a time, whatever
         the size of the batches is.
 
         Parameters
