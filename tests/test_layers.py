@@ -55,6 +55,8 @@ ROWS = {
         "client",
         "remote",
         "integrations",
+        "awaiting",
+        "aio",
         "cluster",
     ],
 }
@@ -81,7 +83,7 @@ DOORS = {
     "model2vec": r"embed/local\.py",
     "yaml": r"vectorizer/\w+\.py",
     "watchfiles": r"vectorizer/watching\.py",
-    "asyncio": r"(server|cluster|integrations)/.*\.py|remote/asynchronous\.py",
+    "asyncio": r"(server|cluster|integrations)/.*\.py|awaiting\.py|aio\.py",
     "langchain_core": r"integrations/langchain\.py",
     "llama_index": r"integrations/llama_index\.py",
     "haystack": r"integrations/haystack/\w+\.py",

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Callable, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial, wraps
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
+from kektordb.awaiting import Awaited, Threads, writing
 from kektordb.remote.database import RemoteDatabase
 from kektordb.remote.index import RemoteIndex
 from kektordb.remote.tasks import RemoteTask
@@ -53,61 +52,43 @@ def connect_async(
     return AsyncDatabase(RemoteDatabase(Transport(url, token, timeout, retries, ca_file=ca_file, verify=verify)))
 
 
-def _of_index(
-    verb: Callable[Concatenate[RemoteIndex, P], T],
-) -> Callable[Concatenate[AsyncIndex, P], Coroutine[Any, Any, T]]:
-    @wraps(verb)
-    async def awaited(self: AsyncIndex, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self._database.run(verb, self._index, *args, **kwargs)
-
-    return awaited
-
-
-def _of_database(
-    verb: Callable[Concatenate[RemoteDatabase, P], T],
-) -> Callable[Concatenate[AsyncDatabase, P], Coroutine[Any, Any, T]]:
-    @wraps(verb)
-    async def awaited(self: AsyncDatabase, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return await self.run(verb, self._remote, *args, **kwargs)
-
-    return awaited
-
-
-class AsyncIndex:
+class AsyncIndex(Awaited[RemoteIndex]):
     """A handle to one index of a server: the verbs of `RemoteIndex`, awaited."""
-
-    def __init__(self, database: AsyncDatabase, index: RemoteIndex) -> None:
-        self._database = database
-        self._index = index
 
     @property
     def name(self) -> str:
         """The name of the index."""
-        return self._index.name
+        return self._target.name
 
-    add = _of_index(RemoteIndex.add)
-    upsert = _of_index(RemoteIndex.upsert)
-    add_batch = _of_index(RemoteIndex.add_batch)
-    upsert_batch = _of_index(RemoteIndex.upsert_batch)
-    add_texts = _of_index(RemoteIndex.add_texts)
-    attach_embedder = _of_index(RemoteIndex.attach_embedder)
-    delete = _of_index(RemoteIndex.delete)
-    update_metadata = _of_index(RemoteIndex.update_metadata)
-    search = _of_index(RemoteIndex.search)
-    search_batch = _of_index(RemoteIndex.search_batch)
-    get = _of_index(RemoteIndex.get)
-    get_many = _of_index(RemoteIndex.get_many)
-    ids = _of_index(RemoteIndex.ids)
-    count = _of_index(RemoteIndex.count)
-    explain = _of_index(RemoteIndex.explain)
-    fields = _of_index(RemoteIndex.fields)
-    stats = _of_index(RemoteIndex.stats)
-    check_recall = _of_index(RemoteIndex.check_recall)
-    configure = _of_index(RemoteIndex.configure)
-    vacuum = _of_index(RemoteIndex.vacuum)
-    refine = _of_index(RemoteIndex.refine)
-    calibrate = _of_index(RemoteIndex.calibrate)
-    compress = _of_index(RemoteIndex.compress)
+    add = writing(RemoteIndex.add)
+    upsert = writing(RemoteIndex.upsert)
+    add_batch = writing(RemoteIndex.add_batch)
+    upsert_batch = writing(RemoteIndex.upsert_batch)
+    add_texts = writing(RemoteIndex.add_texts)
+    attach_embedder = writing(RemoteIndex.attach_embedder)
+    delete = writing(RemoteIndex.delete)
+    update_metadata = writing(RemoteIndex.update_metadata)
+    search = writing(RemoteIndex.search)
+    search_batch = writing(RemoteIndex.search_batch)
+    get = writing(RemoteIndex.get)
+    get_many = writing(RemoteIndex.get_many)
+    ids = writing(RemoteIndex.ids)
+    count = writing(RemoteIndex.count)
+    explain = writing(RemoteIndex.explain)
+    fields = writing(RemoteIndex.fields)
+    stats = writing(RemoteIndex.stats)
+    configure = writing(RemoteIndex.configure)
+    vacuum = writing(RemoteIndex.vacuum)
+    refine = writing(RemoteIndex.refine)
+    check_recall = writing(RemoteIndex.check_recall)
+    calibrate = writing(RemoteIndex.calibrate)
+    compress = writing(RemoteIndex.compress)
+    add_arrow = writing(RemoteIndex.add_arrow)
+    add_file = writing(RemoteIndex.add_file)
+    from_pandas = writing(RemoteIndex.from_pandas)
+    to_arrow = writing(RemoteIndex.to_arrow)
+    to_pandas = writing(RemoteIndex.to_pandas)
+    export = writing(RemoteIndex.export)
 
     def __repr__(self) -> str:
         return f"<AsyncIndex {self.name!r}>"
@@ -118,7 +99,7 @@ class AsyncKeys:
 
     def __init__(self, database: AsyncDatabase) -> None:
         self._database = database
-        self._keys = database._remote.kv
+        self._keys = database._target.kv
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, or None."""
@@ -137,7 +118,7 @@ class AsyncKeys:
         return await self._database.run(lambda: [*self._keys.prefix(prefix)])
 
 
-class AsyncDatabase:
+class AsyncDatabase(Awaited[RemoteDatabase]):
     """A database on a server, with the verbs and errors of `RemoteDatabase`, awaited. Made by `connect_async`.
 
     Up to 16 requests are under way at a time. One whose awaiting is cancelled goes on to its end. It is an asynchronous
@@ -145,18 +126,18 @@ class AsyncDatabase:
     """
 
     def __init__(self, remote: RemoteDatabase) -> None:
-        self._remote = remote
-        self._threads = ThreadPoolExecutor(MAX_KEPT, thread_name_prefix="kektordb-client")
+        threads = Threads("kektordb-client", MAX_KEPT)
+        super().__init__(threads, remote)
+        self._threads = threads
         self.kv = AsyncKeys(self)
 
-    async def run(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def run(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
         """Call a function in one of the threads that send requests."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, partial(call, *args, **kwargs))
+        return await self._threads.write(call, *args, **kwargs)
 
     async def close(self) -> None:
         """Close the connections when what is under way has ended."""
-        await asyncio.to_thread(self._threads.shutdown)
-        self._remote.close()
+        await self._threads.close(self._target.close)
 
     async def __aenter__(self) -> AsyncDatabase:
         return self
@@ -167,26 +148,26 @@ class AsyncDatabase:
     @wraps(RemoteDatabase.create_index)
     async def create_index(self, *args: Any, **kwargs: Any) -> AsyncIndex:
         """Make an index; see `Database.create_index`."""
-        return AsyncIndex(self, await self.run(self._remote.create_index, *args, **kwargs))
+        return AsyncIndex(self._threads, await self.run(self._target.create_index, *args, **kwargs))
 
     async def index(self, name: str) -> AsyncIndex:
         """Return a handle to an index. Raises IndexNotFound."""
-        return AsyncIndex(self, await self.run(self._remote.index, name))
+        return AsyncIndex(self._threads, await self.run(self._target.index, name))
 
     async def indexes(self) -> list[str]:
         """Return the names of the indexes, sorted."""
-        return await self.run(lambda: [*iter(self._remote)])
+        return await self.run(lambda: [*iter(self._target)])
 
     async def wait(self, task: RemoteTask, timeout: float | None = None) -> dict[str, Any]:
         """Wait until a task has ended; see `RemoteTask.wait`."""
         return await self.run(task.wait, timeout)
 
-    drop_index = _of_database(RemoteDatabase.drop_index)
-    sync = _of_database(RemoteDatabase.sync)
-    save = _of_database(RemoteDatabase.save)
-    rewrite_aof = _of_database(RemoteDatabase.rewrite_aof)
-    stats = _of_database(RemoteDatabase.stats)
-    promote = _of_database(RemoteDatabase.promote)
+    drop_index = writing(RemoteDatabase.drop_index)
+    sync = writing(RemoteDatabase.sync)
+    save = writing(RemoteDatabase.save)
+    rewrite_aof = writing(RemoteDatabase.rewrite_aof)
+    stats = writing(RemoteDatabase.stats)
+    promote = writing(RemoteDatabase.promote)
 
     def __repr__(self) -> str:
-        return f"<AsyncDatabase of {self._remote!r}>"
+        return f"<AsyncDatabase of {self._target!r}>"
