@@ -23,6 +23,7 @@ from kektordb.leaders import follower_of
 from kektordb.lifetime import OfOneProcess, open_databases
 from kektordb.loading import Opening
 from kektordb.maintenance import Maintenance, Upkeep
+from kektordb.markup import indexes_html
 from kektordb.metrics import Measured
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey
 from kektordb.policies import SavePolicies, leaves_work, parse_policies
@@ -430,6 +431,9 @@ class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProces
     def __repr__(self) -> str:
         closed = " closed" if self.closed else ""
         return f"<kektordb.Database {self._path!r}{closed}>"
+
+    def _repr_html_(self) -> str:
+        return indexes_html(repr(self), self.stats)
 
 
 open = Database.open

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from kektordb._metrics import Latencies
+from kektordb.markup import Stats
 
 if TYPE_CHECKING:
     from kektordb.collection import Collection
@@ -48,7 +49,7 @@ class Measured:
             }
         if (following := self._following) is not None:
             stats["following"] = following.stats()
-        return stats
+        return Stats(stats)
 
     def metrics(self) -> dict[str, Any]:
         """Return what was done since the database was opened: counters, and how long calls took.

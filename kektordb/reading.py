@@ -12,6 +12,7 @@ import numpy.typing as npt
 from kektordb.collection import Collection
 from kektordb.embedding import IndexOfTexts
 from kektordb.errors import IdError, ItemNotFound, VectorError
+from kektordb.markup import Stats, index_html
 from kektordb.operations import IndexConfig
 from kektordb.quality import RecallCheck, estimate, finite_rows, survey, width
 from kektordb.query import Explanation, Filter, compile_filter
@@ -257,7 +258,7 @@ class IndexReader(IndexOfTexts):
         lead from the entry point. That reads all links, which takes about 0.2 s for a million rows; searches go on.
         """
         collection = self._collection()
-        return collection.stats() | ({"graph": survey(collection)} if graph else {})
+        return Stats(collection.stats() | ({"graph": survey(collection)} if graph else {}))
 
     def check_recall(
         self,
@@ -303,6 +304,9 @@ class IndexReader(IndexOfTexts):
 
     def __repr__(self) -> str:
         return f"<Index {self._name!r} of {self._database!r}>"
+
+    def _repr_html_(self) -> str:
+        return index_html(repr(self), self.stats)
 
 
 def n_cores() -> int:

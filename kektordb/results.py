@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._found import Found
+from kektordb.markup import explanation_html, results_html
 
 __all__ = ["Hit", "HitExplanation", "Item", "Ranked", "Results", "TermScore"]
 
@@ -115,6 +116,9 @@ class HitExplanation(msgspec.Struct, frozen=True):
             lines.append(f"  text: BM25 {self.text_score:.6g}" + ("" if self.terms else ", no word matches"))
         return "\n".join([*lines, *(f"    {term}" for term in self.terms)])
 
+    def _repr_html_(self) -> str:
+        return explanation_html(self)
+
 
 class Hit(msgspec.Struct, frozen=True):
     """One result of a search.
@@ -194,6 +198,9 @@ class Results(Found, Sequence[Hit]):
     def __repr__(self) -> str:
         shown = ", ".join(f"{hit.id!r} {hit.score:.4f}" for hit in self[:5])
         return f"<Results {len(self)}: {shown}{', …' if len(self) > 5 else ''}>"
+
+    def _repr_html_(self) -> str:
+        return results_html(self)
 
 
 class Ranked(Results):

@@ -30,6 +30,7 @@ ROWS = {
             "links",
             "fusion",
             "ranking",
+            "markup",
             "results",
             "integrity",
             "rebuilding",

@@ -10,6 +10,7 @@ import msgspec
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
 from kektordb.errors import FilterError
+from kektordb.markup import plan_html
 from kektordb.query.words import Texts, estimate_words, has_phrases, match_words
 
 __all__ = ["AllOf", "AnyOf", "Complement", "Deferred", "Explanation", "Plan", "Probe", "Source", "Step", "WordProbe"]
@@ -54,11 +55,17 @@ class Explanation(msgspec.Struct, frozen=True):
         self._write(lines, 0)
         return "\n".join(lines)
 
-    def _write(self, lines: list[str], depth: int) -> None:
-        what = " ".join(part for part in (self.field, self.operator, self.operand) if part)
+    def _repr_html_(self) -> str:
+        return plan_html(self)
+
+    def describe(self) -> str:
+        """Return the step in words, without those under it and without numbers."""
         if self.operator in _CALLS:
-            what = f"{self.operator}({', '.join(part for part in (self.field, self.operand) if part)})"
-        lines.append(f"{'  ' * depth}{what}  (estimated {self.estimated:,} rows, found {self.actual:,})")
+            return f"{self.operator}({', '.join(part for part in (self.field, self.operand) if part)})"
+        return " ".join(part for part in (self.field, self.operator, self.operand) if part)
+
+    def _write(self, lines: list[str], depth: int) -> None:
+        lines.append(f"{'  ' * depth}{self.describe()}  (estimated {self.estimated:,} rows, found {self.actual:,})")
         for child in self.children:
             child._write(lines, depth + 1)
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from kektordb.embedding import check_dim
+from kektordb.markup import Stats, indexes_html
 from kektordb.remote.index import RemoteIndex
 from kektordb.remote.keys import RemoteKeys
 from kektordb.remote.tasks import RemoteTask, RemoteTasks
@@ -196,7 +197,7 @@ class RemoteDatabase:
 
     def stats(self) -> dict[str, Any]:
         """Return counts and bytes of the whole database; see `Database.stats`."""
-        return dict(self._transport.get("/system/stats")["database"])
+        return Stats(self._transport.get("/system/stats")["database"])
 
     def promote(self) -> None:
         """Let a server that follows another one take writes from now on. Raises ConfigError when it follows none."""
@@ -209,3 +210,6 @@ class RemoteDatabase:
 
     def __repr__(self) -> str:
         return f"<kektordb.RemoteDatabase {self._transport.url!r}{' closed' if self.closed else ''}>"
+
+    def _repr_html_(self) -> str:
+        return indexes_html(repr(self), self.stats)

@@ -13,6 +13,7 @@ from kektordb._metadata import encode_many
 from kektordb.data.verbs import Tabular
 from kektordb.embedding import IndexOfTexts
 from kektordb.errors import ConfigError, IdError, ItemNotFound, MetadataError, VectorError
+from kektordb.markup import Stats, index_html
 from kektordb.operations import IndexConfig
 from kektordb.progress import Progress, check_progress
 from kektordb.quality import RecallCheck
@@ -286,7 +287,7 @@ class RemoteIndex(IndexOfTexts, Tabular):
     def stats(self, *, graph: bool = False) -> dict[str, Any]:
         """Return items, tombstones, configuration, and bytes in memory by part; see `Index.stats`."""
         path = path_of("/vector/indexes", self._name) + "/stats"
-        return dict(self._transport.get(path + "?graph=true" if graph else path))
+        return Stats(self._transport.get(path + "?graph=true" if graph else path))
 
     def check_recall(
         self,
@@ -369,6 +370,9 @@ class RemoteIndex(IndexOfTexts, Tabular):
 
     def __repr__(self) -> str:
         return f"<RemoteIndex {self._name!r} of {self._database!r}>"
+
+    def _repr_html_(self) -> str:
+        return index_html(repr(self), self.stats)
 
 
 def _matching(filter: Filter | None, params: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from kektordb.markup import results_html
 from kektordb.results import Hit, HitExplanation, Item
 
 __all__ = ["RemoteResults", "item_of"]
@@ -66,6 +67,9 @@ class RemoteResults(Sequence[Hit]):
     def __repr__(self) -> str:
         shown = ", ".join(f"{hit.id!r} {hit.score:.4f}" for hit in self[:5])
         return f"<RemoteResults {len(self)}: {shown}{', …' if len(self) > 5 else ''}>"
+
+    def _repr_html_(self) -> str:
+        return results_html(self)
 
 
 def _hit(found: Mapping[str, Any]) -> Hit:
