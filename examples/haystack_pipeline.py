@@ -4,6 +4,8 @@ The embeddings are counts of letters, so that nothing has to be downloaded: put 
 
     pip install 'kektordb[haystack]'
     python examples/haystack_pipeline.py
+
+Needs: haystack
 """
 
 from __future__ import annotations

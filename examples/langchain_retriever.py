@@ -5,6 +5,8 @@ those of your model in their place, and a path in the place of ``:memory:``.
 
     pip install 'kektordb[langchain]'
     python examples/langchain_retriever.py
+
+Needs: langchain_core
 """
 
 from __future__ import annotations

@@ -5,6 +5,8 @@ place, and a path in the place of ``:memory:``.
 
     pip install 'kektordb[llama-index]'
     python examples/llama_index_retriever.py
+
+Needs: llama_index
 """
 
 from __future__ import annotations

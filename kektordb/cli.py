@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from kektordb import __version__
-from kektordb.commands import copies, dumps, info, safety, search, serve, shell, transfers, vectorize
+from kektordb.commands import copies, dumps, info, mcp, safety, search, serve, shell, transfers, vectorize
 from kektordb.commands.answer import FAILED, USAGE
 from kektordb.errors import KektorError
 
 __all__ = ["main"]
 
-FAMILIES = (info, search, shell, transfers, safety, copies, dumps, vectorize, serve)
+FAMILIES = (info, search, shell, transfers, safety, copies, dumps, vectorize, serve, mcp)
 INTERRUPTED = 130  # as shells have it for Ctrl-C
 
 

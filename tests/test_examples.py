@@ -15,12 +15,6 @@ ROOT = Path(__file__).parent.parent
 EXAMPLES = ROOT / "examples"
 # A build in place is found without being installed.
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "HAYSTACK_TELEMETRY_ENABLED": "False"}
-# What an example is for, where that is no part of the extra `test`.
-NEEDS = {
-    "haystack_pipeline.py": "haystack",
-    "langchain_retriever.py": "langchain_core",
-    "llama_index_retriever.py": "llama_index.core",
-}
 SCRIPTS = sorted(path.name for path in EXAMPLES.glob("*.py") if path.name not in {"quickstart.py", "stdlib_docs.py"})
 
 
@@ -64,6 +58,8 @@ def test_the_standard_library_documents_more_than_5000_names() -> None:
 
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_example_runs(script: str) -> None:
-    if script in NEEDS and importlib.util.find_spec(NEEDS[script].partition(".")[0]) is None:
-        pytest.skip(f"needs {NEEDS[script]}; `make integrations` has it")
+    needs = re.search(r"Needs: (.*)", (EXAMPLES / script).read_text(encoding="utf-8"))
+    for package in needs[1].split(", ") if needs else ():
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
     assert run(script).strip()

@@ -18,6 +18,8 @@ PAGES = [path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.m
 BLOCK = re.compile(
     r"(?P<skip><!-- not run(?:: [\w/.]+)? -->\s*)?^```python\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL
 )
+# A page under the comment <!-- needs: pyarrow pandas --> runs where these are installed.
+NEEDS = re.compile(r"<!-- needs: (.*?) -->")
 
 
 def python_blocks(page: str) -> list[str]:
@@ -31,6 +33,9 @@ def test_python_blocks_run_one_after_the_other(page: Path, tmp_path: Path) -> No
     blocks = python_blocks(page.read_text(encoding="utf-8"))
     if not blocks:
         pytest.skip(f"{page.name} has no Python block to run")
+    for packages in NEEDS.findall(page.read_text(encoding="utf-8")):
+        for package in packages.split():
+            pytest.importorskip(package, reason=f"{page.name} needs {package}")
 
     command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
     done = subprocess.run(

@@ -6,10 +6,11 @@ import hmac
 import re
 from collections.abc import Iterable, Sequence
 
+from kektordb.errors import ConfigError
 from kektordb.server.errors import HttpError
 from kektordb.server.options import Options
 
-__all__ = ["Door", "Visitor", "is_loopback"]
+__all__ = ["Door", "Visitor", "is_loopback", "parse_address"]
 
 NOBODY, READER, WRITER = 0, 1, 2
 
@@ -129,3 +130,15 @@ class Door:
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine reaches an address."""
     return host in ("localhost", "::1") or re.fullmatch(r"127(\.[0-9]{1,3}){3}", host) is not None
+
+
+def parse_address(address: str) -> tuple[str, int]:
+    """Return host and port of ``host:port``, ``:port`` or ``[::1]:port``. Raises ConfigError."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise ConfigError(f"expected an address as host:port, got {address!r:.80}")
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    elif ":" in host:
+        raise ConfigError(f"expected an address such as [::1]:9091, got {address!r:.80}")
+    return host, int(port)

@@ -21,7 +21,7 @@ from kektordb.server.app import Application, create_app
 from kektordb.server.logs import start_logging
 from kektordb.server.options import LOOPBACK, Limits, Options
 from kektordb.server.protocol import protocol_for
-from kektordb.server.security import is_loopback
+from kektordb.server.security import is_loopback, parse_address
 
 __all__ = [
     "DEFAULT_ADDRESS",
@@ -222,18 +222,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise errors.ConfigError(f"cannot listen on {host or '*'}:{port}: {error.strerror or error}") from None
     listener.setblocking(False)
     return listener
-
-
-def parse_address(address: str) -> tuple[str, int]:
-    """Return host and port of ``host:port``, ``:port`` or ``[::1]:port``. Raises ConfigError."""
-    host, colon, port = address.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port) > 65_535:
-        raise errors.ConfigError(f"expected an address as host:port, got {address!r:.80}")
-    if host.startswith("[") and host.endswith("]"):
-        host = host[1:-1]
-    elif ":" in host:
-        raise errors.ConfigError(f"expected an address such as [::1]:9091, got {address!r:.80}")
-    return host, int(port)
 
 
 def read_token(path: str | os.PathLike[str]) -> str:
