@@ -1,5 +1,5 @@
 # Everything happens in .venv, which each target makes or brings up to date when it has to.
-#   make demo|test|check|integrations|bench|clients|crash|schema|soak|fuzz|debug|tsan|build|clean
+#   make demo|test|check|integrations|bench|clients|crash|schema|soak|fuzz|debug|tsan|wheel|build|clean
 #   PYTHON=python3.12 chooses the interpreter of a new .venv
 
 ifdef PYTHON
@@ -20,7 +20,7 @@ BUILD_LOG := build/build.log
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check integrations bench clients crash schema soak fuzz debug tsan build clean always
+.PHONY: demo test check integrations bench clients crash schema soak fuzz debug tsan wheel build clean always
 
 demo: $(VENV)/.built $(VENV)/.extra-examples
 	$(PY) examples/quickstart.py
@@ -123,6 +123,12 @@ define sanitized-run
 	    LD_PRELOAD="$(foreach name,$(PRELOAD),$(call library,$(name)))" .venv/bin/python $(RUN); status=$$?; \
 	    if cat sanitizer.* 2>/dev/null; then echo '$@: found by the sanitizers, see above'; exit 1; fi; exit $$status
 endef
+
+# The wheel in an environment of its own: what comes with it, whether it runs, whether programs that use it are typed.
+wheel: $(VENV)/.built $(VENV)/.extra-check
+	rm -rf build/lib build/lib.* build/wheel
+	KEKTORDB_BUILT=1 $(PY) -m pip wheel -q --no-build-isolation --no-deps -w build/wheel .
+	$(PY) tests/installed.py build/wheel/*.whl build/wheel/.venv
 
 build: $(VENV)/.built
 

@@ -2,7 +2,8 @@
 
 Environment
 -----------
-KEKTORDB_BUILT=1      the modules are there already, built in place: an editable install leaves them as they are.
+KEKTORDB_BUILT=1      the modules are there already, built in place: an editable install leaves them as they are, a
+                      wheel takes them.
 KEKTORDB_OPENMP=0|1   leave OpenMP out, or insist on it; without it a compile test decides.
 KEKTORDB_DEBUG=1      bounds checks, assertions, no optimisation beyond -O1.
 KEKTORDB_SANITIZE=…   sanitizers to build with, as for ``-fsanitize=`` (implies KEKTORDB_DEBUG=1).
@@ -10,6 +11,7 @@ KEKTORDB_SANITIZE=…   sanitizers to build with, as for ``-fsanitize=`` (implie
 
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -20,6 +22,7 @@ from setuptools.command.build_ext import build_ext
 from setuptools.errors import CCompilerError, ExecError, PlatformError
 
 SANITIZE = os.environ.get("KEKTORDB_SANITIZE", "")
+BUILT = os.environ.get("KEKTORDB_BUILT", "0") == "1"
 DEBUG = bool(SANITIZE) or os.environ.get("KEKTORDB_DEBUG", "0") == "1"
 X86 = platform.machine().lower() in ("x86_64", "amd64")
 
@@ -43,8 +46,6 @@ KERNEL_FLAGS = {
 def extensions() -> list[Extension]:
     """List one extension per module; on machines other than x86-64 a single kernel module, without flags."""
     found: list[Extension] = []
-    if os.environ.get("KEKTORDB_BUILT", "0") == "1":
-        return found
     for source in sorted(Path("kektordb").glob("*.pyx")):
         if source.stem in KERNEL_FLAGS and not X86 and source.stem != "_kern_v2":
             continue
@@ -54,6 +55,16 @@ def extensions() -> list[Extension]:
 
 class BuildExt(build_ext):
     """Set the flags once the compiler is known."""
+
+    def build_extension(self, ext: Extension) -> None:
+        if not BUILT:
+            super().build_extension(ext)
+            return
+        target = Path(self.get_ext_fullpath(ext.name))
+        source = Path("kektordb", target.name)
+        if target.resolve() != source.resolve():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(source, target)
 
     def build_extensions(self) -> None:
         msvc = self.compiler.compiler_type == "msvc"
@@ -98,7 +109,9 @@ class BuildExt(build_ext):
 
 
 setup(
-    ext_modules=cythonize(
+    ext_modules=extensions()
+    if BUILT
+    else cythonize(
         extensions(),
         compiler_directives={
             "language_level": 3,

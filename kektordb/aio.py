@@ -20,14 +20,14 @@ happen, unless it was ending already. A cancelled `open` closes what it opened, 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from contextvars import ContextVar
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from kektordb.awaiting import Awaited, Threads, once_begun, reading, submit, writing
 from kektordb.database import Database
@@ -128,6 +128,16 @@ class AsyncKeys(Awaited[KeyValueView]):
         return await self._runs.write(lambda: [*self._target.prefix(prefix)])
 
 
+def _making(
+    verb: Callable[Concatenate[Database, P], Index],
+) -> Callable[Concatenate[AsyncDatabase, P], Coroutine[Any, Any, AsyncIndex]]:
+    @wraps(verb)
+    async def awaited(self: AsyncDatabase, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIndex:
+        return AsyncIndex(self, await self.write(verb, self._target, *args, **kwargs))
+
+    return awaited
+
+
 class AsyncDatabase(Awaited[Database]):
     """An embedded database with the verbs of `Database`, awaited; made by `open`. It is usable from any event loop."""
 
@@ -173,10 +183,7 @@ class AsyncDatabase(Awaited[Database]):
         """
         return AsyncBatch(self)
 
-    @wraps(Database.create_index)
-    async def create_index(self, *args: Any, **kwargs: Any) -> AsyncIndex:
-        """Make an index; see `Database.create_index`."""
-        return AsyncIndex(self, await self.write(self._target.create_index, *args, **kwargs))
+    create_index = _making(Database.create_index)
 
     async def index(self, name: str) -> AsyncIndex:
         """Return a handle to an index. Raises IndexNotFound."""

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import wraps
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from kektordb.awaiting import Awaited, Threads, writing
 from kektordb.remote.database import RemoteDatabase
@@ -118,6 +118,16 @@ class AsyncKeys:
         return await self._database.run(lambda: [*self._keys.prefix(prefix)])
 
 
+def _making(
+    verb: Callable[Concatenate[RemoteDatabase, P], RemoteIndex],
+) -> Callable[Concatenate[AsyncDatabase, P], Coroutine[Any, Any, AsyncIndex]]:
+    @wraps(verb)
+    async def awaited(self: AsyncDatabase, /, *args: P.args, **kwargs: P.kwargs) -> AsyncIndex:
+        return AsyncIndex(self._threads, await self.run(verb, self._target, *args, **kwargs))
+
+    return awaited
+
+
 class AsyncDatabase(Awaited[RemoteDatabase]):
     """A database on a server, with the verbs and errors of `RemoteDatabase`, awaited. Made by `connect_async`.
 
@@ -145,10 +155,7 @@ class AsyncDatabase(Awaited[RemoteDatabase]):
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    @wraps(RemoteDatabase.create_index)
-    async def create_index(self, *args: Any, **kwargs: Any) -> AsyncIndex:
-        """Make an index; see `Database.create_index`."""
-        return AsyncIndex(self._threads, await self.run(self._target.create_index, *args, **kwargs))
+    create_index = _making(RemoteDatabase.create_index)
 
     async def index(self, name: str) -> AsyncIndex:
         """Return a handle to an index. Raises IndexNotFound."""
