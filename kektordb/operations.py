@@ -299,7 +299,7 @@ def decode(kind: int, payload: Buffer) -> Operation:
     """
     try:
         if kind == _GROUP:
-            return Group(tuple(_decode(member, body) for member, body in _unpack_members(payload)))
+            return _decode_group(payload)
         return _decode(kind, payload)
     except (msgspec.DecodeError, ValueError, struct.error) as error:
         raise CorruptLog(f"an operation of type {kind} cannot be read: {error}") from error
@@ -316,6 +316,22 @@ def decoded(records: Iterable[_Record]) -> Iterator[Operation]:
     """Yield what the records of a log mean; see `decode`."""
     for record in records:
         yield decode(record.type, record.payload)
+
+
+def _decode_group(payload: Buffer) -> Group:
+    """Return a group whose memory can be reserved before its first member is applied, as it is for all of them."""
+    members: list[Operation] = []
+    changed: set[int] = set()
+    for kind, body in _unpack_members(payload):
+        if kind in (_CREATE_INDEX, _DROP_INDEX):
+            raise ValueError("an index that comes or goes in a group")
+        member = _decode(kind, body)
+        if isinstance(member, Convert) and member.number in changed:
+            raise ValueError("a conversion behind other changes of its index")
+        if isinstance(member, Convert | PutItems | DeleteItems | PutMetadata):
+            changed.add(member.number)
+        members.append(member)
+    return Group(tuple(members))
 
 
 def _decode(kind: int, payload: Buffer) -> Operation:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from kektordb._metadata import decode_metadata, encode_metadata, encoded_size
 from kektordb._room import TextRoom
 from kektordb._strings import utf8_size
+from kektordb.errors import VectorError
 from kektordb.operations import PutItems, PutMetadata
 from kektordb.text.fields import Counted
 
@@ -55,10 +56,12 @@ class Reservations:
     def make(self, operations: Sequence[Put]) -> None:
         """Get the memory that applying `operations` one after the other takes.
 
-        MemoryError changes nothing that can be seen.
+        MemoryError changes nothing that can be seen; nor does VectorError, when rows are not of one dimension, which
+        they are unless a log or a leader says so.
         """
         collection = self._collection
         puts = [operation for operation in operations if isinstance(operation, PutItems)]
+        self._check_dims(puts)
         updates = [operation for operation in operations if isinstance(operation, PutMetadata)]
         olds = self._before(operations) if updates else []
         # What takes long is done beside the searches.
@@ -74,6 +77,14 @@ class Reservations:
             indexed += [*indexed, new, new, [encode_metadata(old) for _, old in olds]]
         encoded = list(chain.from_iterable(indexed)) if len(indexed) != 1 else indexed[0]
         self._get(puts, updates, encoded)
+
+    def _check_dims(self, puts: list[PutItems]) -> None:
+        dim = self._collection.dim
+        for put in puts:
+            found = put.vectors.shape[1]
+            dim = dim or found
+            if found != dim:
+                raise VectorError(f"expected {dim} dimensions, got {found} (id {put.ids[0]!r:.80})")
 
     def _before(self, operations: Sequence[Put]) -> list[tuple[int, dict[str, Any]]]:
         """Return for each update the slot, and the metadata that it will find; -1 when it will find no item."""

@@ -142,6 +142,8 @@ def broken(rng: Chance, value: Any) -> Any:
             del items[at]
         elif what < 0.2:
             items.insert(at, rng.choice(items))
+        elif what < 0.25:
+            items[at] = rng.choice(items)
         else:
             items[at] = broken(rng, items[at])
         return items

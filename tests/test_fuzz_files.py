@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
@@ -52,7 +52,8 @@ pytestmark = pytest.mark.fuzz
 WHOLE = 1 / 32  # of the runs go through the front door
 REFUSED = (KektorError, MemoryError)
 NOT_WRITABLE = (OverflowError, UnicodeEncodeError, ValueError, TypeError, RecursionError, struct.error)
-Records = list[tuple[int, int, int, int, bytes]]
+Record = tuple[int, int, int, int, bytes]  # seq, lag, kind, flags, payload
+Records = list[Record]
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -108,9 +109,12 @@ class LogParts:
             pieces += [head, (xxh3_64_intdigest(head, seed) & 0xFFFFFFFF).to_bytes(4, "little"), body]
         return b"".join(pieces)
 
-    def strange(self, rng: Chance, disk: MemoryBackend) -> int:
-        """Put a strange log, or two that follow each other, in the place of this one; return its bytes."""
-        records = changed_records(rng, self.records)
+    def strange(self, rng: Chance, disk: MemoryBackend, others: Sequence[LogParts]) -> int:
+        """Put a strange log, or two that follow each other, in the place of this one; return its bytes.
+
+        Some of its records may come from `others`.
+        """
+        records = changed_records(rng, self.records, [parts.records for parts in others])
         off = rng.choice([0, 0, 0, 0, 0, 0, 1, -8, 2**31, 64 << 20])
         wrong = (lambda n: n + off if rng.random() < 0.05 else n) if off else (lambda n: n)
         logs, note = [self.log], None
@@ -154,12 +158,18 @@ def worse(rng: Chance, payload: bytes, kind: int) -> bytes:
         return mangled(rng, payload)
 
 
-def changed_records(rng: Chance, records: Records) -> Records:
+def grouped(rng: Chance, records: Records) -> Record:
+    """Return some records as members of one."""
+    members = [(record[2], record[4]) for record in rng.choices(records, k=rng.randint(1, 4))]
+    return (0, 0, 8, 0, msgspec.msgpack.encode(members))
+
+
+def changed_records(rng: Chance, records: Records, others: Sequence[Records]) -> Records:
     found = list(records)
     for _ in range(rng.randint(1, 3)):
         at = rng.randrange(len(found))
         seq, lag, kind, flags, payload = found[at]
-        what = rng.randrange(12)
+        what = rng.randrange(14)
         if what < 7:
             found[at] = (seq, lag, kind, flags, worse(rng, payload, kind))
         elif what == 7:
@@ -170,8 +180,12 @@ def changed_records(rng: Chance, records: Records) -> Records:
             found[at] = (seq, lag, kind, rng.choice([1, 2, 65535]), payload)
         elif what == 10:
             del found[at]
-        else:
+        elif what == 11:
             found.insert(at, found[rng.randrange(len(found))])
+        elif what == 12:
+            found.insert(at + 1, rng.choice(rng.choice(others)))
+        else:
+            found.insert(at + 1, grouped(rng, found if rng.random() < 0.5 else rng.choice(others)))
         if what >= 10 or rng.random() < 0.2 or not found:  # in order all the same, so that what follows is read
             found = found or list(records)
             found = [(i, *record[1:]) for i, record in enumerate(found, records[0][0])]
@@ -202,7 +216,7 @@ def test_no_log_is_too_strange_to_be_read(logs: list[LogParts], campaign: Campai
         if rng.random() < WHOLE:
             return by_the_door(rng)
         parts = logs[rng.randrange(len(logs) - 1)]
-        n_bytes = parts.strange(rng, parts.disk)
+        n_bytes = parts.strange(rng, parts.disk, logs)
         try:
             state = replayed(parts.disk, rng.random() < 0.1)
         except REFUSED:
@@ -212,7 +226,7 @@ def test_no_log_is_too_strange_to_be_read(logs: list[LogParts], campaign: Campai
 
     def by_the_door(rng: Chance) -> int:
         disk = logs[-1].disk.copy()
-        n_bytes = logs[-1].strange(rng, disk)
+        n_bytes = logs[-1].strange(rng, disk, logs)
         try:
             db = opened(disk)
         except REFUSED:

@@ -12,6 +12,9 @@ import pytest
 import kektordb
 from kektordb import Database, Index
 from kektordb._memory import grant
+from kektordb.errors import CorruptLog, VectorError
+from kektordb.operations import CreateIndex, Group, IndexConfig, PutItems
+from kektordb.state import State
 
 DIM = 4
 # Requests of the largest write of these tests are far fewer; a loop that does not end would hang.
@@ -211,3 +214,20 @@ def test_what_is_reserved_for_a_batch_is_given_back() -> None:
     lists.index.compact()
 
     assert parts["text"] < 1.35 * index.stats()["memory_bytes"]["text"]
+
+
+def test_rows_of_another_dimension_are_refused_before_anything_is_touched() -> None:
+    """Rows of a log or a leader were read as far as the index's dimension says, behind their end: found by fuzzing."""
+    state = State(1)
+    state.apply(CreateIndex(1, "a", IndexConfig(dim=64)))
+    four, three = (PutItems(1, [str(dim)], np.zeros((1, dim), np.float32), [b""]) for dim in (4, 3))
+
+    with pytest.raises(VectorError, match="expected 64 dimensions, got 4"):
+        state.reserve(four)
+    with pytest.raises(CorruptLog, match="expected 64 dimensions"):
+        state.replay(iter([four]))
+    state.apply(CreateIndex(1, "a", IndexConfig()))
+    with pytest.raises(VectorError, match="expected 4 dimensions, got 3"):
+        state.reserve(Group((four, three)))
+
+    assert state.collection("a").n_slots == 0
