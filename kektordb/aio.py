@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from kektordb.operations import IndexConfig
     from kektordb.storage import RecoveryReport
     from kektordb.tasks import Tasks
+    from kektordb.vectorizer.fleet import Fleet
 
 __all__ = ["AsyncBatch", "AsyncDatabase", "AsyncIndex", "AsyncKeys", "Opening", "open"]
 
@@ -197,6 +198,12 @@ class AsyncDatabase(Awaited[Database]):
         """Wait until a task has ended; see `Task.wait`."""
         return await self.read(task.wait, timeout)
 
+    @property
+    def vectorizers(self) -> Fleet:
+        """The vectorizers at work; their verbs are not awaited."""
+        return self._target.vectorizers
+
+    vectorize = writing(Database.vectorize)
     drop_index = writing(Database.drop_index)
     sync = writing(Database.sync)
     save = writing(Database.save)

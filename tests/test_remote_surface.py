@@ -33,6 +33,8 @@ LACKS: dict[type, dict[str, str]] = {
         "batch": CONTEXT,
         "maintenance": CONTEXT,
         "metrics": "GET /metrics, in the form that is gathered from servers",
+        "vectorize": "a server has its own: --vectorizers-config",
+        "vectorizers": "GET /system/vectorizers",
         "refresh": "a server that follows another one refreshes by itself",
     },
 }
@@ -114,7 +116,7 @@ def test_each_exception_is_still_one() -> None:
 
 ASYNC_LACKS = {
     AsyncDatabase: {"tasks", "closed", *VERBS} - {"__enter__", "__exit__"},
-    AsyncIndex: {"database", "config", "dim", "maintenance", *VERBS},
+    AsyncIndex: {"database", "config", "dim", "embedder", "maintenance", "to_arrow_reader", *VERBS},
 }
 
 
