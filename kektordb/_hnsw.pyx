@@ -568,6 +568,10 @@ cdef class Graph:
     def load(self, dict meta, object reader):
         """Fill an empty graph from a snapshot. Raises CorruptSnapshot when a list points outside."""
         cdef Py_ssize_t n = meta["n"], n_upper = meta["n_upper"]
+        cdef object upper = n_upper
+        # What follows takes memory for so many; a number of Python does not overflow.
+        require_size(reader, "graph/levels", n)
+        require_size(reader, "graph/upper", upper * self.core.m * sizeof(slot_t))
         cdef Py_ssize_t list_bytes = self.core.width * <Py_ssize_t>sizeof(slot_t)
         if "vectors" in meta:
             self.exchange(Vectors.of_meta(self.core.dim, self.vectors.metric, meta["vectors"]))
@@ -690,7 +694,13 @@ cdef class Graph:
                 + self.n_upper * self.core.m * sizeof(slot_t))
 
 
+cdef require_size(object reader, str name, object n_bytes):
+    if reader.size(name) != n_bytes:
+        raise CorruptSnapshot(f"{name}: expected {n_bytes} bytes, got {reader.size(name)}")
+
+
 cdef load_region(object reader, str name, Region region, Py_ssize_t n_bytes):
+    require_size(reader, name, n_bytes)
     region.grow(n_bytes)
     if n_bytes:
         reader.read_into(name, PyMemoryView_FromMemory(region.data, n_bytes, PyBUF_WRITE))

@@ -16,6 +16,8 @@ from libc.string cimport memcpy, memset
 from kektordb._distance cimport TAIL_BYTES, QueryTail, active_kernels, distance_of_key
 from kektordb._memory cimport Region
 from kektordb._scale cimport Scale
+
+from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
 
 import numpy as np
@@ -357,10 +359,13 @@ cdef class Vectors:
         return sections
 
     def load(self, object reader, Py_ssize_t n):
-        """Fill the first `n` rows from a snapshot."""
+        """Fill the first `n` rows from a snapshot. Raises CorruptSnapshot when there are others."""
+        cdef Py_ssize_t n_bytes = n * self.stride * self.item_bytes
+        if reader.size("vectors/rows") != n_bytes:
+            raise CorruptSnapshot(f"vectors/rows: expected {n_bytes} bytes, got {reader.size('vectors/rows')}")
         self.reserve(n)
         if n:
-            rows = PyMemoryView_FromMemory(self.region.data, n * self.stride * self.item_bytes, PyBUF_WRITE)
+            rows = PyMemoryView_FromMemory(self.region.data, n_bytes, PyBUF_WRITE)
             reader.read_into("vectors/rows", rows)
         if n and self.factored:
             factors = PyMemoryView_FromMemory(self.factor_region.data, n * sizeof(float), PyBUF_WRITE)

@@ -11,6 +11,7 @@ from sections import Sections
 
 from kektordb._bitmap import Bitmap
 from kektordb._hnsw import Graph
+from kektordb._memory import grant
 from kektordb._vectors import Vectors
 from kektordb.errors import CorruptSnapshot
 
@@ -322,6 +323,21 @@ def test_upper_lists_that_begin_far_behind_the_last_are_refused() -> None:
 
     with pytest.raises(CorruptSnapshot, match="damaged"):
         Graph(Vectors(5, "euclidean"), 16, 100, 1).load(graph.meta(), sections)
+
+
+@pytest.mark.parametrize("name", ["n", "n_upper"])
+@pytest.mark.parametrize("count", [2**31, 2**60 + 400])
+def test_rows_that_are_not_there_take_no_memory(name: str, count: int) -> None:
+    """For a count in the catalogue a graph took 64 GB, and only then missed the rows: found by fuzzing."""
+    graph = build(clusters(400, 5, 17))
+    sections = Sections(graph.freeze())
+    other = Graph(Vectors(5, "euclidean"), 16, 100, 1)
+    grant(0)
+    try:
+        with pytest.raises(CorruptSnapshot, match=r"expected .* bytes"):
+            other.load({**graph.meta(), name: count}, sections)
+    finally:
+        grant(-1)
 
 
 def test_searches_beside_linking_find_every_row_that_was_linked() -> None:
