@@ -75,14 +75,14 @@ def cell(value: Any) -> str:
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"
 
 
-def write(name: str, results: dict[str, Any]) -> Path:
-    """Write ``results/<name>.json`` and return its path."""
+def write(name: str, results: dict[str, Any], module: str = "benchmarks.run") -> Path:
+    """Write ``results/<name>.json`` and return its path; `module` is what was run."""
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{name}.json"
     content = {
         "benchmark": name,
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": " ".join(["python", "-m", "benchmarks.run", *sys.argv[1:]]),
+        "command": " ".join(["python", "-m", module, *sys.argv[1:]]),
         "commit": commit(),
         "machine": machine(),
         "results": results,

@@ -67,7 +67,7 @@ CASES: dict[str, tuple[Call, type[Exception], str]] = {
         "patterns",
     ),
     "texts without an embedder": (lambda db, i: i.add_texts(["a"]), ConfigError, "embedder"),
-    "an embedder of another index": (lambda db, i: i.attach_embedder(5), ConfigError, "5"),
+    "an embedder of another index": (lambda db, i: i.attach_embedder(5), ConfigError, "int"),
     "a table that is a number": (lambda db, i: i.add_arrow(5), ConfigError, "int"),
     "a frame that is a number": (lambda db, i: i.from_pandas(5), ConfigError, "int"),
     "a file that is not there": (lambda db, i: i.add_file("none.jsonl"), StorageError, "none.jsonl"),

@@ -17,6 +17,7 @@ from kektordb.database import Database
 from kektordb.server.calls import Call, Raw, Reply, Table
 from kektordb.server.encodings import JSON, MSGPACK, check_depth, encode
 from kektordb.server.errors import HttpError, explain
+from kektordb.server.heads import Heads, Known
 from kektordb.server.holding import Held
 from kektordb.server.options import Options
 from kektordb.server.replies import Failure
@@ -45,14 +46,23 @@ class Disconnected(Exception):
 
 
 class Answer:
-    """Status, headers and body of an answer."""
+    """Status, type and body of an answer, and what its head holds beside their type and length."""
 
-    __slots__ = ("body", "headers", "status")
+    __slots__ = ("body", "content_type", "more", "status")
 
-    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    def __init__(self, status: int, content_type: bytes | None, body: bytes, more: Headers = ()) -> None:
         self.status = status
-        self.headers = headers
+        self.content_type = content_type
         self.body = body
+        self.more = more
+
+    @property
+    def headers(self) -> list[tuple[bytes, bytes]]:
+        """All of the head."""
+        if self.content_type is None:
+            return [*self.more]
+        length = b"%d" % len(self.body)
+        return [(b"content-type", self.content_type), (b"content-length", length), *self.more]
 
 
 def create_app(database: Database, options: Options | None = None) -> Application:
@@ -78,6 +88,7 @@ class Application:
         self.service = Service(database, options, routes)
         self.door = Door(options)
         self.table = Table(routes)
+        self.heads = Heads()
         self._open = frozenset(route.path.encode() for route in routes if route.is_open)
         self._limits = options.limits
         self._threads = ThreadPoolExecutor(options.limits.n_threads, thread_name_prefix="kektordb-http")
@@ -240,13 +251,27 @@ class Application:
         return self.table.is_quick(method, path)
 
     def answer_now(
-        self, method: str, path: bytes, query_string: bytes, headers: Headers, body: bytes, scheme: str
+        self, method: str, path: bytes, query_string: bytes, headers: Headers, body: bytes, scheme: str, head: bytes
     ) -> Answer | None:
-        """Return the answer to a whole request, or None when it takes a thread; nothing was done then."""
+        """Return the answer to a whole request, or None when it takes a thread; nothing was done then.
+
+        `head` is what was parsed, if nothing but the body came with it: it is remembered when it was let in.
+        """
         started = time.perf_counter()
-        call = None
         try:
             call = self.open(method, path, query_string, headers, scheme)
+        except Exception as error:  # the outermost of this request
+            return self.refuse(None, method, error, started)
+        if head:
+            self.heads.keep(head, Known(call, method, len(body)))
+        return self._answer_call(call, method, body, started)
+
+    def answer_known(self, known: Known, body: bytes) -> Answer | None:
+        """Return the answer to a request whose head came before; see `answer_now`."""
+        return self._answer_call(known.call(), known.method, body, time.perf_counter())
+
+    def _answer_call(self, call: Call, method: str, body: bytes, started: float) -> Answer | None:
+        try:
             if self.takes_long(call, body):
                 return None
             done = self.perform(call)
@@ -314,9 +339,7 @@ class Application:
         status, content_type, body = done
         route = call.route
         self.service.metrics.observe(route.method, route.path, status, time.perf_counter() - started)
-        if content_type is None:
-            return Answer(status, [], body)
-        return Answer(status, [(b"content-type", content_type), (b"content-length", b"%d" % len(body))], body)
+        return Answer(status, content_type, body)
 
     def refuse(self, call: Call | None, method: str, error: Exception, started: float) -> Answer:
         """Return the answer to an error, count it, and log what is nobody's fault but ours."""
@@ -342,8 +365,7 @@ class Application:
         if method not in METHODS:
             method = "other"
         self.service.metrics.observe(method, path, known.status, time.perf_counter() - started)
-        head = [(b"content-type", content_type), (b"content-length", b"%d" % len(body)), *known.headers]
-        return Answer(known.status, head, body)
+        return Answer(known.status, content_type, body, known.headers)
 
 
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"})

@@ -13,6 +13,7 @@ from kektordb.server.encodings import decode_hook
 from kektordb.server.errors import HttpError
 
 if TYPE_CHECKING:
+    from kektordb.index import Index
     from kektordb.server.service import Service
 
 __all__ = ["MAX_SECONDS", "Call", "Handler", "Raw", "Reply", "Route", "Table"]
@@ -50,7 +51,7 @@ class Call:
     sends_msgpack, wants_msgpack : bool
     """
 
-    __slots__ = ("args", "body", "query_string", "route", "sends_msgpack", "service", "wants_msgpack")
+    __slots__ = ("_index", "args", "body", "query_string", "route", "sends_msgpack", "service", "wants_msgpack")
 
     def __init__(self, service: Service, route: Route, args: tuple[str, ...], query_string: bytes) -> None:
         self.service = service
@@ -60,6 +61,20 @@ class Call:
         self.sends_msgpack = False
         self.wants_msgpack = False
         self.body: Any = None
+        self._index: Index | None = None
+
+    def again(self) -> Call:
+        """Return a call that the same head begins, without a body."""
+        call = Call(self.service, self.route, self.args, self.query_string)
+        call.sends_msgpack, call.wants_msgpack = self.sends_msgpack, self.wants_msgpack
+        return call
+
+    def index(self, name: str) -> Index:
+        """Return the index that it is about; see `Service.index`. All that ask for one ask for the same."""
+        index = self._index
+        if index is None:
+            index = self._index = self.service.index(name)
+        return index
 
     def query(self, name: str, default: str = "") -> str:
         """Return a parameter of the URL."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import binascii
 import re
-from array import array
+import struct
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -34,17 +35,23 @@ _FLOAT32 = np.dtype("<f4")
 MAX_EXACT_POWER = 22
 
 
+@lru_cache(64)
+def _packer(n: int) -> struct.Struct:
+    # Takes half the time of `array`, a third of that of NumPy.
+    return struct.Struct(f"<{n}f")
+
+
 def decode_hook(_: object, value: object) -> npt.NDArray[np.float32]:
     """Return the vector that a list of numbers, a base64 string, or bytes stand for: little-endian float32."""
     if isinstance(value, list):
         try:
-            row = np.frombuffer(array("f", value), np.float32)
-            # An array takes True as 1. To look at the types of all would take longer than all the rest.
+            row = np.frombuffer(_packer(len(value)).pack(*value), _FLOAT32)
+            # True is packed as 1. To look at the types of all would take longer than all the rest.
             if ((row == 0) | (row == 1)).any() and bool in map(type, value):
                 raise TypeError
             return row
-        except (TypeError, OverflowError):
-            raise ValueError("Expected numbers in a vector") from None
+        except (TypeError, struct.error, OverflowError):
+            raise ValueError("Expected numbers in a vector, which float32 can hold") from None
     if isinstance(value, str):
         try:
             value = binascii.a2b_base64(value.encode("ascii"), strict_mode=True)

@@ -12,10 +12,33 @@ from uvicorn.server import ServerState
 
 from kektordb.server.app import ABORT, Answer, Application
 from kektordb.server.draining import Drain
+from kektordb.server.heads import END, MAX_HEAD_BYTES
 
 __all__ = ["protocol_for"]
 
+_START: dict[tuple[int, bytes], bytes] = {}
 _STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in http.HTTPStatus}
+
+
+def _start(status: int, content_type: bytes) -> bytes:
+    """Return how an answer begins, up to its length; there are few."""
+    start = _STATUS[status] + b"content-type: " + content_type + b"\r\ncontent-length: "
+    _START[(status, content_type)] = start
+    return start
+
+
+class _Dates:
+    """The headers of all answers as bytes; uvicorn makes a new list each second."""
+
+    def __init__(self) -> None:
+        self._headers: list[tuple[bytes, bytes]] = []
+        self._joined = b""
+
+    def of(self, headers: list[tuple[bytes, bytes]]) -> bytes:
+        if headers is not self._headers:
+            self._headers = headers
+            self._joined = b"".join([b"%b: %b\r\n" % one for one in headers])
+        return self._joined
 
 
 def protocol_for(app: Application) -> type[HttpToolsProtocol]:
@@ -26,11 +49,13 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
 
     It bounds how long an answer may lie there that nobody takes, see `Drain`.
 
-    And a request that needs no waiting is answered as soon as its body is there, from the callback of the parser. The
-    way through ASGI makes a task, an event, a queue of messages and two writes for it, which together take longer than
-    a search (benchmarks/http.py).
+    And a request that needs no waiting is answered as soon as its body is there, from the callback of the parser, or
+    without the parser when its head is one that came before. The way through ASGI makes a task, an event, a queue of
+    messages and two writes for it, which together take longer than a search (benchmarks/http.py).
     """
     limits = app.service.limits
+    heads = app.heads
+    dates = _Dates()
     drain = Drain(limits.write_s)
 
     class Protocol(HttpToolsProtocol):
@@ -49,6 +74,11 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
             # A request that may be answered at once: its method, path and query, and the body so far.
             self._quick: tuple[str, bytes, bytes] | None = None
             self._quick_body = bytearray()
+            # A chunk that began with a request, until it turns out that it is more or less than a whole one.
+            self._chunk = b""
+            # A request with a known head, whose body is on its way.
+            self._held = b""
+            self._body_timer: asyncio.TimerHandle | None = None
             # When the last one was answered; one timer for all of them looks at it.
             self._idle_since = 0.0
             self._idle_timer: asyncio.TimerHandle | None = None
@@ -62,6 +92,7 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
+            self._stop_body_timer()
             if self._idle_timer is not None:
                 self._idle_timer.cancel()
                 self._idle_timer = None
@@ -72,6 +103,42 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
             super().resume_writing()
 
         def data_received(self, data: bytes) -> None:
+            if self._in_head and not self._n_head_bytes:
+                if self._held:
+                    data, self._held = self._held + data, b""
+                if self._answer_known(data):
+                    return
+                self._chunk = data
+            self._parse(data)
+            self._chunk = b""
+            if self._quick is not None:
+                self._await_body()
+            else:
+                self._stop_body_timer()
+
+        def _answer_known(self, data: bytes) -> bool:
+            """Answer a request whose head came before; tell whether the parser has nothing to do with these bytes."""
+            known, end = heads.find(data)
+            if known is None or not self._is_free():
+                return False
+            n_missing = end + known.n_body - len(data)
+            if n_missing > 0:
+                self._held = data
+                self._stop_timer()
+                self._await_body()
+                return True
+            if n_missing < 0:
+                return False
+            answer = app.answer_known(known, data[end:])
+            if answer is None:
+                return False
+            self._stop_timer()
+            self._stop_body_timer()
+            self._unset_keepalive_if_required()
+            self._write(answer, False)
+            return True
+
+        def _parse(self, data: bytes) -> None:
             self._n_chunk_bytes = len(data)
             if self._in_head:
                 self._n_head_bytes += self._n_chunk_bytes
@@ -106,8 +173,18 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
                 self._head_timer.cancel()
                 self._head_timer = None
 
+        def _await_body(self) -> None:
+            """Give the body of a quick request its time; that of others is ASGI's to wait for."""
+            if self._body_timer is None:
+                self._body_timer = self.loop.call_later(limits.body_s, self._give_up)
+
+        def _stop_body_timer(self) -> None:
+            if self._body_timer is not None:
+                self._body_timer.cancel()
+                self._body_timer = None
+
         def _give_up(self) -> None:
-            self._head_timer = None
+            self._head_timer = self._body_timer = None
             if not self.transport.is_closing():
                 self.transport.close()
 
@@ -162,14 +239,26 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
                 super().on_message_complete()
                 return
             method, path, query = self._quick
-            answer = app.answer_now(method, path, query, self.headers, bytes(self._quick_body), self.scheme or "http")
+            body = bytes(self._quick_body)
+            stays = self.parser.should_keep_alive()
+            head = self._head_before(body) if stays else b""
+            answer = app.answer_now(method, path, query, self.headers, body, self.scheme or "http", head)
             if answer is None:
                 self._go_slow()
                 super().on_message_complete()
                 return
             self._quick = None
             self._quick_body.clear()
-            self._write(answer)
+            self._write(answer, not stays)
+
+        def _head_before(self, body: bytes) -> bytes:
+            """Return the bytes of the head when the chunk was that, and this body as it is, and nothing else."""
+            chunk, n_body = self._chunk, b"%d" % len(body)
+            head = chunk[: len(chunk) - len(body)]
+            if len(head) > MAX_HEAD_BYTES or head.find(END) != len(head) - len(END):
+                return b""
+            announced = [value for name, value in self.headers if name in (b"content-length", b"transfer-encoding")]
+            return head if announced == ([n_body] if body else []) else b""
 
         def _go_slow(self) -> None:
             """Hand the request on to ASGI after all."""
@@ -178,16 +267,21 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
             if body:
                 super().on_body(bytes(body))
 
-        def _write(self, answer: Answer) -> None:
-            pieces = [_STATUS[answer.status]]
-            closes = not self.parser.should_keep_alive()
-            for name, value in (*self.server_state.default_headers, *answer.headers):
-                if name == b"connection":
-                    closes = True
-                else:
-                    pieces += (name, b": ", value, b"\r\n")
-            pieces += (b"connection: close\r\n\r\n" if closes else b"\r\n", answer.body)
-            self.transport.write(b"".join(pieces))
+        def _write(self, answer: Answer, closes: bool) -> None:
+            defaults = dates.of(self.server_state.default_headers)
+            if answer.content_type is not None and not answer.more and not closes:
+                start = _START.get((answer.status, answer.content_type)) or _start(answer.status, answer.content_type)
+                body = answer.body
+                self.transport.write(b"%b%d\r\n%b\r\n%b" % (start, len(body), defaults, body))
+            else:
+                pieces = [_STATUS[answer.status], defaults]
+                for name, value in answer.headers:
+                    if name == b"connection":
+                        closes = True
+                    else:
+                        pieces += (name, b": ", value, b"\r\n")
+                pieces += (b"connection: close\r\n\r\n" if closes else b"\r\n", answer.body)
+                self.transport.write(b"".join(pieces))
             self.server_state.total_requests += 1
             if closes:
                 self.transport.close()
@@ -202,7 +296,7 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
             if self.transport.is_closing() or self.timeout_keep_alive_task is not None:
                 return
             left = self._idle_since + limits.keep_alive_s - self.loop.time()
-            busy = self._quick is not None or not (self.cycle is None or self.cycle.response_complete)
+            busy = self._held or self._quick is not None or not (self.cycle is None or self.cycle.response_complete)
             if busy or left > 0:
                 self._idle_timer = self.loop.call_later(max(left, 1.0), self._look_idle)
             else:

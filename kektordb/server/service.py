@@ -47,6 +47,7 @@ class Service:
         store = database._store
         self.feed = None if store is None or store.is_file else Feed(store.path, backend=store._backend)
         self.n_waiting = 0
+        self._handles: dict[str, Index] = {}
         self._started_s = time.monotonic()
         self.document: bytes | None = None  # of the interface; made when it is first asked for
 
@@ -62,9 +63,14 @@ class Service:
 
     def index(self, name: str) -> Index:
         """Return an index. Raises HttpError 400 without a name, 404 when there is none."""
+        handle = self._handles.get(name)
+        if handle is not None and name in self.database:
+            return handle
         if not name:
             raise HttpError(400, "index_name required", "ConfigError")
         try:
-            return self.database.index(name)
+            handle = self._handles[name] = self.database.index(name)
         except errors.IndexNotFound:
+            self._handles.pop(name, None)
             raise HttpError(404, f"index '{name}' not found", "IndexNotFound") from None
+        return handle

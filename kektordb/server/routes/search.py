@@ -39,23 +39,20 @@ def takes_long(call: Call) -> bool:
     body: Search = call.body
     if body.hydrate or body.include_relations or body.recall is not None:
         return True
-    database, limits = call.service.database, call.service.limits
-    if body.index_name not in database:
-        return False
-    index = database.index(body.index_name)
+    index = call.index(body.index_name)
     candidates = max(body.k or DEFAULT_K, body.ef_search or DEFAULT_EF)
     cost_us = candidates * (CANDIDATE_US + COMPONENT_US * (index.dim or 0))
     if body.filter:
         cost_us += FILTER_ROW_US * len(index)
     if body.query_text or (body.filter and index.config.text_language):
         cost_us += TEXT_ROW_US * len(index)
-    return cost_us > limits.inline_us
+    return cost_us > call.service.limits.inline_us
 
 
 def search(call: Call) -> Ids | Relating:
     """Return the ids of the nearest items, the best first; whole items when they are asked for."""
     body: Search = call.body
-    index = call.service.index(body.index_name)
+    index = call.index(body.index_name)
     k = _check_k(body.k, call.service.limits)
     if body.graph_filter:
         raise HttpError(501, "graph_filter is not served here")
@@ -71,7 +68,7 @@ def search(call: Call) -> Ids | Relating:
 def search_with_scores(call: Call) -> Hits:
     """Return ids with scores; with ``include`` also distances and what it names: ``metadata``, ``vector``."""
     body: Search = call.body
-    index = call.service.index(body.index_name)
+    index = call.index(body.index_name)
     k = _check_k(body.k, call.service.limits)
     include = tuple(body.include or ())
     if k == 0:
