@@ -153,7 +153,7 @@ def types(python: str, work: Path) -> None:
     run(*mypy, "typed.py", cwd=work)
     said = run(*mypy, "wrong.py", cwd=work, status=1)
     for number, (line, code) in enumerate(WRONG.items(), 3):
-        assert re.search(rf"wrong\\.py:{number}: error: .*\\[{code}\\]", said), f"mypy finds nothing in {line}:\n{said}"
+        assert re.search(rf"wrong\.py:{number}: error: .*\[{code}\]", said), f"mypy finds nothing in {line}:\n{said}"
     print("installed: py.typed is seen, and mypy checks programs that use it")
 
 

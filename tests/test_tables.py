@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,6 +273,7 @@ def test_metadata_of_all_kinds(index: kektordb.Index) -> None:
             "day": pa.array([when.date(), None]),
             "nanos": pa.array([when, None], pa.timestamp("ns", "UTC")),
             "text": pa.array(["t", None]).dictionary_encode(),
+            "view": pa.DictionaryArray.from_arrays(pa.array([0, None], pa.int8()), pa.array(["v"], pa.string_view())),
             "flag": [True, None],
             "map": pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64())),
             "no": [None, None],
@@ -282,6 +288,7 @@ def test_metadata_of_all_kinds(index: kektordb.Index) -> None:
         "day": "2024-02-29",
         "nanos": when.isoformat(),
         "text": "t",
+        "view": "v",
         "flag": True,
         "map": {"k": 1},
         "single": 0.5,
@@ -464,3 +471,47 @@ def test_frames_come_in_in_parts(index: kektordb.Index, monkeypatch: pytest.Monk
     assert told[0] == (7, N)
     assert told[-1] == (N, N)
     assert items_of(index) == [(id, row.tolist(), {"n": i}) for i, (id, row) in enumerate(zip(IDS, ROWS, strict=True))]
+
+
+KILLED = """
+import sys
+import numpy as np
+import pyarrow as pa
+import kektordb
+from kektordb.data import parts
+parts.MAX_ROWS = 100
+flat = pa.array(np.random.default_rng(1).standard_normal(4 * 20_000).astype(np.float32))
+table = pa.table({"id": map(str, range(20_000)), "vector": pa.FixedSizeListArray.from_arrays(flat, 4)})
+with kektordb.open(sys.argv[1]) as database:
+    database.create_index("a").add_arrow(table, progress=lambda done, total: print(done, flush=True))
+"""
+
+
+def test_of_what_a_killed_process_added_each_part_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "db")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        told = [int(process.stdout.readline()) for _ in range(7)]
+        process.kill()
+        told += [int(line) for line in process.stdout if line.endswith("\n")]
+    with kektordb.open(tmp_path / "db") as database:
+        found = database["a"].ids()
+        assert len(found) in (told[-1], told[-1] + 100)
+        assert found == [str(i) for i in range(len(found))]
+        assert database.check(deep=True).verdict in ("sound", "torn tail")
+
+
+def test_threads_may_add_at_the_same_time(index: kektordb.Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "MAX_ROWS", 7)
+    sources = [table().set_column(0, "id", pa.array([f"{n} {id}" for id in IDS])) for n in range(6)]
+    threads = [threading.Thread(target=index.add_arrow, args=(source,)) for source in sources]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        found = index.to_arrow()
+        assert found.num_rows == len(set(found["id"].to_pylist()))
+    for thread in threads:
+        thread.join()
+    assert sorted(index.ids()) == sorted(f"{n} {id}" for id in IDS for n in range(6))
+    assert np.array_equal(index[f"3 {IDS[5]}"].vector, ROWS[5])

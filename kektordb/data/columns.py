@@ -88,7 +88,13 @@ def _stored(column: Any) -> Any:
     pa = arrow()
     while isinstance(column.type, pa.BaseExtensionType):
         column = column.storage
-    return column.dictionary_decode() if pa.types.is_dictionary(column.type) else column
+    if not pa.types.is_dictionary(column.type):
+        return column
+    values = column.dictionary
+    if _texts(values):
+        # Views of strings, which polars gives, cannot be decoded as they are.
+        values = values.cast(pa.large_string())
+    return pa.DictionaryArray.from_arrays(column.indices, values).dictionary_decode()
 
 
 def _texts(column: Any) -> bool:
@@ -203,5 +209,5 @@ def _values_of(column: Any, name: str) -> list[Any]:
             found: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
             return found
         return list(column.to_pylist())
-    except (ValueError, KeyError, ImportError) as error:
+    except (ValueError, KeyError, ImportError, NotImplementedError) as error:
         raise MetadataError(f"column {name!r:.80}: {error}") from None
