@@ -9,6 +9,7 @@ import sys
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -149,11 +150,10 @@ class Shell:
 
     def complete(self, begun: str, state: int) -> str | None:
         """Return the next of what may stand at the cursor, as `readline` asks for it."""
-        import readline
-
         from kektordb.commands.verbs import completions
 
         if state == 0:
+            readline = _readline()
             found = completions(self.session, readline.get_line_buffer()[: readline.get_begidx()], begun)
             if len(found) == 1 and not found[0].endswith(("=", "(")):
                 found = [f"{found[0]} "]
@@ -174,6 +174,11 @@ def history_path() -> Path | None:
     return root / "kektordb" / "shell_history"
 
 
+def _readline() -> Any:
+    """Return the module, which not every system has. Raises ImportError."""
+    return import_module("readline")
+
+
 @contextlib.contextmanager
 def remembering(path: Path | None, complete: Callable[[str, int], str | None]) -> Iterator[None]:
     """Let lines be edited, completed with Tab, and, with a `path`, kept in a file that nobody else may read.
@@ -181,7 +186,7 @@ def remembering(path: Path | None, complete: Callable[[str, int], str | None]) -
     A line that begins with a blank is not kept. Without ``readline`` nothing of this happens.
     """
     try:
-        import readline
+        readline = _readline()
     except ImportError:
         yield
         return
