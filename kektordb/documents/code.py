@@ -14,10 +14,11 @@ from kektordb.documents.document import MAX_HEADINGS, MAX_TITLE, Document, Headi
 
 __all__ = ["code_kinds", "declared_encoding", "parse_code"]
 
+# Groups are not repeated possessively: Python 3.11.2 does not go back to where a last try began that fails.
 DEFINITION = re.compile(
     r"^(?P<indent>[ \t]*+)"
     r"(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|unsafe|extern|override|virtual"
-    r"|inline|open|data|sealed|partial|declare|cdef|cpdef|const|case|pub(?:\([a-z ]{1,20}\))?)[ \t]++)*+"
+    r"|inline|open|data|sealed|partial|declare|cdef|cpdef|const|case|pub(?:\([a-z ]{1,20}\))?)[ \t]++)*"
     r"(?:def|class|function\*?|fn|func|interface|struct|enum|trait|impl(?:<[^>\n]{0,99}>)?|module|namespace|record"
     r"|object|protocol|extension|sub|defmodule|defp|macro_rules!|message|service|union"
     r"|create[ \t]++(?:or[ \t]++replace[ \t]++)?(?:table|view|function|procedure|index|trigger))[ \t]++"
@@ -89,6 +90,6 @@ def _with_attached(text: str, start: int, least: int) -> int:
     return start
 
 
-EMPTY_LINE = after(rf"{NEWLINE}(?:[ \t]*+{NEWLINE})++")
+EMPTY_LINE = after(rf"{NEWLINE}(?:[ \t]*+{NEWLINE})+")
 # A closing bracket or word goes with what it closes.
-MARGIN = after(rf"{NEWLINE}(?:[ \t]*+{NEWLINE})++(?=[^\s)\]}}])(?!end\b|else\b|elif\b|except\b|finally\b|catch\b)")
+MARGIN = after(rf"{NEWLINE}(?:[ \t]*+{NEWLINE})+(?=[^\s)\]}}])(?!end\b|else\b|elif\b|except\b|finally\b|catch\b)")

@@ -15,7 +15,7 @@ from kektordb.documents.document import MAX_HEADINGS, MAX_TITLE, Document, Headi
 __all__ = ["declared_encoding", "parse_html"]
 
 NAME = re.compile(r"<(/?)([a-zA-Z][a-zA-Z0-9:-]*)")
-TAG_END = re.compile(r"(?:[^>=]++|=\s*+(?:\"[^\"]*+\"|'[^']*+')?+)*+>")
+TAG_END = re.compile(r"(?:[^>=]++|=\s*+\"[^\"]*+\"|=\s*+'[^']*+'|=)*+>")
 DECLARED = re.compile(rb"<meta[^>]{0,300}?charset\s{0,9}=\s{0,9}[\"']?([\w-]{1,40})", re.IGNORECASE)
 XML_DECLARED = re.compile(rb"\s{0,99}<\?xml[^>]{0,200}?encoding\s{0,9}=\s{0,9}[\"']([\w-]{1,40})")
 # int() refuses thousands of digits; no character has so many.

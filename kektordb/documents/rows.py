@@ -22,6 +22,8 @@ __all__ = ["parse_csv", "parse_jsonl"]
 MAX_ROWS = 1_000_000
 MAX_COLUMNS = 1_000
 MAX_FIELDS = 100
+# The limit of the csv module is one for the whole process, and others may have changed it.
+MAX_CELL = 131_072
 # A longer text is in the chunks, and not in the fields of each of them again.
 MAX_VALUE = 1_000
 INTEGER = re.compile(r"-?(?:0|[1-9]\d{0,15})")
@@ -68,6 +70,8 @@ def _cells(text: str) -> list[tuple[int, list[str]]]:
         found = []
         try:
             for cells in reader:
+                if max(map(len, cells), default=0) > MAX_CELL:
+                    raise csv.Error(f"a cell of more than {MAX_CELL:,} characters")
                 if any(map(str.strip, cells)):
                     found.append((reader.line_num, cells))
                 if len(found) > MAX_ROWS or len(cells) > MAX_COLUMNS:
