@@ -15,6 +15,7 @@ from kektordb import errors
 from kektordb.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
+    from kektordb import aio as aio
     from kektordb.backup import restore
     from kektordb.checking import check
     from kektordb.database import Database, open
@@ -76,6 +77,8 @@ _LAZY = {
 
 def __getattr__(name: str) -> Any:
     module = _LAZY.get(name)
+    if name == "aio":
+        return import_module("kektordb.aio")
     if module is None:
         raise AttributeError(f"module 'kektordb' has no attribute {name!r}")
     value = globals()[name] = getattr(import_module(module), name)

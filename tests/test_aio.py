@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -88,6 +91,12 @@ def test_what_the_sync_ones_have_the_awaited_ones_have() -> None:
         for name, value in inspect.getmembers(owner, inspect.isfunction):
             assert name.startswith("_") or inspect.getdoc(value), name
             assert name.startswith("_") or inspect.iscoroutinefunction(value) or name == "batch", name
+
+
+def test_the_module_is_there_without_an_import_of_its_own() -> None:
+    code = "import sys, kektordb; assert 'asyncio' not in sys.modules; kektordb.aio.open"
+    environment = {**os.environ, "PYTHONPATH": str(Path(kektordb.__file__).parent.parent)}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
 
 
 # ----------------------------------------------------------------------------------------------------- open and close
