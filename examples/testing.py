@@ -5,12 +5,11 @@ Run it with ``python examples/testing.py``, or with ``pytest examples/testing.py
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pytest
 
 import kektordb
 
@@ -49,4 +48,5 @@ if __name__ == "__main__":
     # Where kektordb is installed pytest finds the plugin by itself; beside a build in place it is named.
     installed = any(point.name == "kektordb" for point in entry_points(group="pytest11"))
     plugins = [] if installed else ["-p", "pytest_kektordb"]
-    sys.exit(pytest.main(["-q", "-p", "no:cacheprovider", *plugins, __file__]))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugins, __file__]
+    sys.exit(subprocess.call(command))
