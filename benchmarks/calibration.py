@@ -17,9 +17,10 @@ from benchmarks.measure import stopwatch
 from benchmarks.options import NO_AUTOSAVE, Options
 from benchmarks.report import table
 from benchmarks.truth import Floats, nearest
-from kektordb import Index, quality
+from kektordb import Index
 from kektordb.calibration import classes_of
 from kektordb.tasks import Control
+from kektordb.upkeep import quality
 
 __all__ = ["run"]
 

@@ -16,19 +16,19 @@ from kektordb.errors import *  # noqa: F403
 
 if TYPE_CHECKING:
     from kektordb import aio as aio
-    from kektordb.backup import restore
-    from kektordb.checking import check
     from kektordb.database import Database, open
-    from kektordb.dumping import dump
     from kektordb.index import Index
-    from kektordb.quality import RecallCheck
     from kektordb.query import F
     from kektordb.remote.asynchronous import connect_async
     from kektordb.remote.database import connect
-    from kektordb.repairing import repair
     from kektordb.results import Hit, Item, Results
+    from kektordb.safety.backup import restore
+    from kektordb.safety.checking import check
+    from kektordb.safety.dumping import dump
+    from kektordb.safety.repairing import repair
+    from kektordb.safety.undumping import load
     from kektordb.tasks import Task
-    from kektordb.undumping import load
+    from kektordb.upkeep.quality import RecallCheck
 
 __version__ = "0.1.0"
 
@@ -61,17 +61,17 @@ _LAZY = {
     "Hit": "kektordb.results",
     "Index": "kektordb.index",
     "Item": "kektordb.results",
-    "RecallCheck": "kektordb.quality",
+    "RecallCheck": "kektordb.upkeep.quality",
     "Results": "kektordb.results",
     "Task": "kektordb.tasks",
-    "check": "kektordb.checking",
+    "check": "kektordb.safety.checking",
     "connect": "kektordb.remote.database",
     "connect_async": "kektordb.remote.asynchronous",
-    "dump": "kektordb.dumping",
-    "load": "kektordb.undumping",
+    "dump": "kektordb.safety.dumping",
+    "load": "kektordb.safety.undumping",
     "open": "kektordb.database",
-    "repair": "kektordb.repairing",
-    "restore": "kektordb.backup",
+    "repair": "kektordb.safety.repairing",
+    "restore": "kektordb.safety.backup",
 }
 
 

@@ -38,10 +38,10 @@ from kektordb.reading import n_cores
 from kektordb.tasks import Task
 
 if TYPE_CHECKING:
-    from kektordb.maintenance import Maintenance
     from kektordb.operations import IndexConfig
     from kektordb.storage import RecoveryReport
     from kektordb.tasks import Tasks
+    from kektordb.upkeep.maintenance import Maintenance
     from kektordb.vectorizer.fleet import Fleet
 
 __all__ = ["AsyncBatch", "AsyncDatabase", "AsyncIndex", "AsyncKeys", "Opening", "open"]

@@ -10,10 +10,10 @@ import numpy.typing as npt
 from kektordb.collection import Collection
 from kektordb.errors import ConfigError, IndexNotFound
 from kektordb.operations import Configure, IndexConfig, Operation
-from kektordb.quality import calibrate, finite_rows
 from kektordb.reading import IndexReader
 from kektordb.settings import check_settings
 from kektordb.tasks import Body, Control, Task
+from kektordb.upkeep.quality import calibrate, finite_rows
 from kektordb.validation import check_ef_construction, check_precision
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class IndexCare(IndexReader):
         """
 
         def body(control: Control) -> dict[str, Any]:
-            from kektordb.vacuum import vacuum
+            from kektordb.upkeep.vacuum import vacuum
 
             return vacuum(self._database, self._name, control)
 
@@ -137,7 +137,7 @@ class IndexCare(IndexReader):
             ef = check_ef_construction(ef_construction)
 
         def body(control: Control) -> dict[str, Any]:
-            from kektordb.refine import refine
+            from kektordb.upkeep.refine import refine
 
             return refine(self._database, self._name, control, None, ef)
 
@@ -192,7 +192,7 @@ class IndexCare(IndexReader):
         check_precision(precision, "" if waits else collection.config.precision)
 
         def body(control: Control) -> dict[str, Any]:
-            from kektordb.compress import compress
+            from kektordb.upkeep.compress import compress
 
             return compress(self._database, self._name, precision, control)
 

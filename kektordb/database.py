@@ -15,24 +15,24 @@ from kektordb.commit import Build, Commits, Exclusive, Pending
 from kektordb.embedding import check_dim
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
 from kektordb.feeding import DatabaseFeeding
-from kektordb.following import Source
 from kektordb.index import Index
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
-from kektordb.leaders import follower_of
 from kektordb.lifetime import OfOneProcess, open_databases
 from kektordb.loading import Opening
-from kektordb.maintenance import Maintenance, Upkeep
 from kektordb.markup import indexes_html
 from kektordb.metrics import Measured
 from kektordb.operations import CreateIndex, DeleteKey, DropIndex, Operation, PutKey
-from kektordb.policies import SavePolicies, leaves_work, parse_policies
 from kektordb.reading import n_cores
-from kektordb.refreshing import Refreshable, Refreshing
+from kektordb.replicas.following import Source
+from kektordb.replicas.leaders import follower_of
+from kektordb.replicas.refreshing import Refreshable, Refreshing
 from kektordb.settings import check_settings
 from kektordb.state import State
 from kektordb.storage import Backend, RecoveryReport, Store
 from kektordb.tasks import Tasks
+from kektordb.upkeep.maintenance import Maintenance, Upkeep
+from kektordb.upkeep.policies import SavePolicies, leaves_work, parse_policies
 from kektordb.validation import check_name, check_path, check_threads, index_config, with_texts
 
 if TYPE_CHECKING:

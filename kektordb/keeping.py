@@ -6,12 +6,12 @@ import os
 from typing import TYPE_CHECKING, cast
 
 from kektordb.progress import Progress, check_progress
-from kektordb.saving import save
 from kektordb.storage import SaveReport
+from kektordb.upkeep.saving import save
 
 if TYPE_CHECKING:
-    from kektordb.checking import CheckReport
     from kektordb.database import Database
+    from kektordb.safety.checking import CheckReport
 
 __all__ = ["DatabaseCare"]
 
@@ -70,7 +70,7 @@ class DatabaseCare:
         StorageFull, StorageError
             The older file, if there is one, is as it was.
         """
-        from kektordb.backup import backup
+        from kektordb.safety.backup import backup
 
         return backup(self._database, path, progress)
 
@@ -84,6 +84,6 @@ class DatabaseCare:
 
         Raises StorageError when reading fails.
         """
-        from kektordb.checking import check_open
+        from kektordb.safety.checking import check_open
 
         return check_open(self._database, deep)

@@ -10,10 +10,10 @@ from kektordb.markup import Stats
 if TYPE_CHECKING:
     from kektordb.collection import Collection
     from kektordb.commit import Commits
-    from kektordb.following import Following
-    from kektordb.maintenance import Upkeep
+    from kektordb.replicas.following import Following
     from kektordb.state import State
     from kektordb.storage import Store
+    from kektordb.upkeep.maintenance import Upkeep
 
 __all__ = ["Measured"]
 

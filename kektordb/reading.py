@@ -14,10 +14,10 @@ from kektordb.embedding import IndexOfTexts
 from kektordb.errors import IdError, ItemNotFound, VectorError
 from kektordb.markup import Stats, index_html
 from kektordb.operations import IndexConfig
-from kektordb.quality import RecallCheck, estimate, finite_rows, survey, width
 from kektordb.query import Explanation, Filter, compile_filter
 from kektordb.ranking import Request, rank
 from kektordb.results import Item, Results
+from kektordb.upkeep.quality import RecallCheck, estimate, finite_rows, survey, width
 from kektordb.validation import (
     as_query,
     as_rows,

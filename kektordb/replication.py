@@ -12,8 +12,8 @@ import os
 
 from kektordb.database import Database
 from kektordb.errors import ConfigError, StorageError
-from kektordb.following import Source
-from kektordb.http_source import HttpSource
+from kektordb.replicas.following import Source
+from kektordb.replicas.http_source import HttpSource
 from kektordb.storage import Feed, OsBackend, Position
 from kektordb.storage.directory import Directory
 from kektordb.validation import check_path

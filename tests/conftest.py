@@ -44,7 +44,7 @@ def campaign() -> Iterator[Campaign]:
 @pytest.fixture
 def small_and_still(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many blocks in little data, no sync by the clock, and none of the thousand threads that would save."""
-    monkeypatch.setattr("kektordb.maintenance.Upkeep.start", lambda *_: None)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.Upkeep.start", lambda *_: None)
     monkeypatch.setattr("kektordb.storage.snapshot_writer.BLOCK_BYTES", 512)
     monkeypatch.setattr("kektordb.storage.log.MAX_PART_BYTES", 400)
     monkeypatch.setattr("kektordb.storage.log.JOIN_BYTES", 200)

@@ -10,12 +10,12 @@ import numpy as np
 from faults import MemoryBackend
 from fuzz import Chance
 
-from kektordb.compress import compress
 from kektordb.database import Database
 from kektordb.errors import KektorError
 from kektordb.index import Index
 from kektordb.state import State
 from kektordb.tasks import Control
+from kektordb.upkeep.compress import compress
 
 __all__ = ["SMALL", "Fill", "filled", "handle", "named", "opened", "use", "use_some", "vectors"]
 

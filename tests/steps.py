@@ -5,8 +5,8 @@ from __future__ import annotations
 from writer import vec
 
 import kektordb
-from kektordb.compress import compress
 from kektordb.tasks import Control
+from kektordb.upkeep.compress import compress
 
 __all__ = ["prepare", "step"]
 

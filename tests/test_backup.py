@@ -17,7 +17,6 @@ from test_crash import Life, contents, everything
 from writer import vec
 
 import kektordb
-from kektordb.backup import restore
 from kektordb.database import Database
 from kektordb.errors import (
     ConfigError,
@@ -28,6 +27,7 @@ from kektordb.errors import (
     StorageFailed,
     StorageFull,
 )
+from kektordb.safety.backup import restore
 from kektordb.storage import restore_archive
 
 ROOT = Path(kektordb.__file__).parent.parent
@@ -430,7 +430,7 @@ def test_kill_during_backup_and_restore(tmp_path: Path) -> None:
 
 
 def test_the_whole_life_is_backed_up_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kektordb.maintenance.Upkeep.start", lambda *_: None)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.Upkeep.start", lambda *_: None)
     disk = MemoryBackend()
     life = Life(disk, "no")
     note = life.note

@@ -12,8 +12,8 @@ from test_backup import filled
 from writer import vec
 
 import kektordb
-from kektordb.checking import CheckReport
 from kektordb.errors import ConfigError, DatabaseClosed, StorageError
+from kektordb.safety.checking import CheckReport
 
 
 def files_of(report: CheckReport) -> dict[str, str]:

@@ -14,10 +14,10 @@ from faults import Fault, MemoryBackend, crash_states
 from writer import vec
 
 import kektordb
-from kektordb.compress import compress
 from kektordb.database import Database
 from kektordb.errors import KektorError, StorageError, StorageFailed, StorageFull
 from kektordb.tasks import Control
+from kektordb.upkeep.compress import compress
 
 POLICIES = ["always", "everysec", "no"]
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.crash
 
 @pytest.fixture(autouse=True)
 def _small_and_still(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kektordb.maintenance.Upkeep.start", lambda *_: None)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.Upkeep.start", lambda *_: None)
     monkeypatch.setattr("kektordb.storage.snapshot_writer.BLOCK_BYTES", 512)
     monkeypatch.setattr("kektordb.storage.sync.INTERVAL_S", 3600.0)
 

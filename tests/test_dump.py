@@ -15,9 +15,9 @@ from stored import killed_while_writing
 from writer import vec
 
 import kektordb
-from kektordb.dumping import dump
 from kektordb.errors import ConfigError, DatabaseClosed, KektorError, StorageError
-from kektordb.undumping import load
+from kektordb.safety.dumping import dump
+from kektordb.safety.undumping import load
 
 ROOT = Path(kektordb.__file__).parent.parent
 METADATA: list[dict[str, Any] | None] = [
@@ -80,8 +80,8 @@ def same(old: kektordb.Database, new: kektordb.Database) -> None:
 def test_a_dump_is_loaded_as_it_was(tmp_path: Path, format: str, source: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if format == "parquet":
         pytest.importorskip("pyarrow")
-    monkeypatch.setattr("kektordb.dumping.ROWS", 7)
-    monkeypatch.setattr("kektordb.undumping.ROWS", 6)
+    monkeypatch.setattr("kektordb.safety.dumping.ROWS", 7)
+    monkeypatch.setattr("kektordb.safety.undumping.ROWS", 6)
     db = filled(":memory:" if source == "memory" else tmp_path / "db")
     with db:
         given: Any = db

@@ -132,7 +132,7 @@ def test_a_refresh_ends_when_another_thread_promotes_meanwhile(tmp_path: Path, m
     with prepared(tmp_path / "leader") as leader, following(tmp_path / "copy", tmp_path / "leader") as copy:
         for n in range(10):
             leader.kv["n"] = b"%d" % n
-        monkeypatch.setattr("kektordb.following.MAX_CHUNK_BYTES", 1)
+        monkeypatch.setattr("kektordb.replicas.following.MAX_CHUNK_BYTES", 1)
         follows: Any = copy._following
         real, n_steps = follows._step, 0
 

@@ -59,7 +59,7 @@ Records = list[Record]
 @pytest.fixture(autouse=True, scope="module")
 def _small_and_still() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kektordb.maintenance.Upkeep.start", lambda *_: None)
+        patch.setattr("kektordb.upkeep.maintenance.Upkeep.start", lambda *_: None)
         patch.setattr("kektordb.storage.snapshot_writer.BLOCK_BYTES", 2048)
         patch.setattr("kektordb.storage.sync.INTERVAL_S", 3600.0)
         yield

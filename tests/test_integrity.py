@@ -18,8 +18,8 @@ from writer import vec
 import kektordb
 from kektordb import freezing
 from kektordb.collection import Collection
-from kektordb.integrity import faults_of
 from kektordb.operations import IndexConfig
+from kektordb.safety.integrity import faults_of
 
 
 def filled(**options: Any) -> tuple[kektordb.Database, Collection]:

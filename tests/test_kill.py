@@ -22,7 +22,7 @@ from writer import ACTIONS, SILENT, name_of, prepare, step
 
 import kektordb
 from kektordb.errors import StorageError
-from kektordb.undumping import load
+from kektordb.safety.undumping import load
 
 WRITER = str(Path(__file__).parent / "writer.py")
 ROOT = Path(kektordb.__file__).parent.parent

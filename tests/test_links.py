@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from served import Caller
 
 import kektordb
-from kektordb.dumping import dump
 from kektordb.links import RESERVED, Link, Links, key_of, link_of
+from kektordb.safety.dumping import dump
+from kektordb.safety.undumping import load
 from kektordb.server import Options, create_app
-from kektordb.undumping import load
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8)
 

@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from faults import Fault, MemoryBackend
 
-from kektordb import policies
 from kektordb.database import Database
 from kektordb.errors import ConfigError, StorageFull
-from kektordb.policies import (
+from kektordb.tasks import Control
+from kektordb.upkeep import policies
+from kektordb.upkeep.policies import (
     MAX_REPLAY_S,
     MIN_LOG_BYTES,
     RETRY_S,
@@ -29,7 +30,6 @@ from kektordb.policies import (
     leaves_work,
     parse_policies,
 )
-from kektordb.tasks import Control
 
 
 class Clock:
@@ -48,7 +48,7 @@ def clock() -> Clock:
 @pytest.fixture(autouse=True)
 def _still(monkeypatch: pytest.MonkeyPatch) -> None:
     """The threads look only when a test says so."""
-    monkeypatch.setattr("kektordb.maintenance.TICK_S", 3600.0)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.TICK_S", 3600.0)
 
 
 @pytest.fixture
@@ -602,7 +602,7 @@ def test_what_leaves_work() -> None:
 
 
 def test_the_thread_saves_and_ends_with_the_database(disk: MemoryBackend, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kektordb.maintenance.TICK_S", 0.001)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.TICK_S", 0.001)
     saved = threading.Event()
     save = Database.save
 
@@ -642,7 +642,7 @@ def test_a_database_in_memory_has_a_thread_when_there_may_be_work() -> None:
 
 
 def test_a_forgotten_database_is_not_held_by_its_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kektordb.maintenance.TICK_S", 0.001)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.TICK_S", 0.001)
     db = Database.open(":memory:")
     db.create_index("a", maintenance={"refine_enabled": True})
     thread = db._upkeep._thread
@@ -701,7 +701,7 @@ def test_a_pause_cancels_what_began_by_itself_and_waits_for_its_end(
         while True:
             control.check()
 
-    monkeypatch.setattr(sys.modules["kektordb.vacuum"], "vacuum", endless)
+    monkeypatch.setattr(sys.modules["kektordb.upkeep.vacuum"], "vacuum", endless)
     bury(kept, 10, 5)
     clock.now += 300
     looking = threading.Thread(target=kept._upkeep.look)

@@ -118,7 +118,7 @@ class Windows:
 
 @pytest.fixture
 def windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Windows]:
-    monkeypatch.setattr("kektordb.maintenance.Upkeep.start", lambda *_: None)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.Upkeep.start", lambda *_: None)
     with pytest.MonkeyPatch.context() as patch:
         yield Windows(patch, tmp_path)
 

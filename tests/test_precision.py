@@ -17,10 +17,10 @@ from exact import clusters, distances, recall
 
 import kektordb
 from kektordb import Database, Index, _distance
-from kektordb.compress import compress
-from kektordb.copying import Pace
 from kektordb.errors import ConfigError, TaskFailed, VectorError
 from kektordb.tasks import Cancelled, Control
+from kektordb.upkeep.compress import compress
+from kektordb.upkeep.copying import Pace
 
 Floats = npt.NDArray[np.float32]
 

@@ -26,9 +26,9 @@ from states import contents
 import kektordb
 from kektordb import DatabaseLocked, ForkedHandle, StorageError
 from kektordb.database import Database
-from kektordb.dumping import dump
 from kektordb.replication import Feed, Position
-from kektordb.undumping import load
+from kektordb.safety.dumping import dump
+from kektordb.safety.undumping import load
 
 if sys.platform != "win32":
     import fcntl

@@ -11,25 +11,25 @@ import pytest
 import kektordb
 from kektordb import errors
 from kektordb.care import IndexCare
-from kektordb.checking import CheckReport, IndexReport
 from kektordb.data.verbs import Tabular
 from kektordb.database import Database
-from kektordb.dumping import DumpReport
 from kektordb.embedding import IndexOfTexts
 from kektordb.feeding import DatabaseFeeding
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValueView
-from kektordb.maintenance import Maintenance
 from kektordb.metrics import Measured
 from kektordb.query import Explanation, Expression
 from kektordb.reading import IndexReader
-from kektordb.rebuilding import Lost
-from kektordb.refreshing import Refreshable
-from kektordb.repairing import RepairReport
+from kektordb.replicas.refreshing import Refreshable
 from kektordb.replication import Feed, HttpSource, Position, Source
 from kektordb.results import HitExplanation, TermScore
+from kektordb.safety.checking import CheckReport, IndexReport
+from kektordb.safety.dumping import DumpReport
+from kektordb.safety.rebuilding import Lost
+from kektordb.safety.repairing import RepairReport
 from kektordb.storage import Damage, FileReport, RecoveryReport, SaveReport
 from kektordb.tasks import Tasks
+from kektordb.upkeep.maintenance import Maintenance
 
 ERRORS: dict[str, tuple[type[Exception], ...]] = {
     "KektorError": (Exception,),

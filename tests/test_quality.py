@@ -15,12 +15,13 @@ import pytest
 from exact import clusters, distances, nearest
 
 import kektordb
-from kektordb import ConfigError, Database, Index, TaskFailed, VectorError, quality
+from kektordb import ConfigError, Database, Index, TaskFailed, VectorError
 from kektordb._census import Census
 from kektordb._hnsw import Graph
 from kektordb._trials import Trials, links_to
 from kektordb.calibration import EXACT, Calibration, Curve, classes_of
 from kektordb.tasks import Cancelled, Control
+from kektordb.upkeep import quality
 
 N, DIM = 4000, 24
 ROWS = clusters(N, DIM, 1)

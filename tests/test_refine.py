@@ -16,9 +16,9 @@ from kektordb._heal import refine as refine_rows
 from kektordb._hnsw import Graph
 from kektordb._vectors import Vectors
 from kektordb.errors import ConfigError, IndexNotFound
-from kektordb.refine import refine
 from kektordb.tasks import Cancelled
-from kektordb.vacuum import vacuum
+from kektordb.upkeep.refine import refine
+from kektordb.upkeep.vacuum import vacuum
 
 Floats = npt.NDArray[np.float32]
 

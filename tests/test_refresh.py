@@ -22,7 +22,7 @@ from kektordb.database import Database
 from kektordb.errors import CorruptLog, StorageFailed
 from kektordb.storage.log import LogReader, look_onward
 from kektordb.tasks import Control
-from kektordb.vacuum import vacuum
+from kektordb.upkeep.vacuum import vacuum
 
 pytestmark = pytest.mark.usefixtures("small_and_still")
 

@@ -20,8 +20,8 @@ import kektordb
 from kektordb.database import Database
 from kektordb.errors import ConfigError, DatabaseLocked, StorageError
 from kektordb.kv import LENGTHS
-from kektordb.rebuilding import salvage_pairs
-from kektordb.repairing import RepairReport, repair
+from kektordb.safety.rebuilding import salvage_pairs
+from kektordb.safety.repairing import RepairReport, repair
 from kektordb.storage import OsBackend
 from kektordb.storage.opening import open_files
 

@@ -32,11 +32,11 @@ from kektordb.errors import (
     StorageError,
     StorageFull,
 )
-from kektordb.following import Source, apply, position_of
+from kektordb.replicas.following import Source, apply, position_of
 from kektordb.replication import Feed, Position, promote
 from kektordb.storage.shipping import Chunk, decode_message, encode_message
 from kektordb.tasks import Control
-from kektordb.vacuum import vacuum
+from kektordb.upkeep.vacuum import vacuum
 
 pytestmark = pytest.mark.usefixtures("small_and_still")
 

@@ -28,9 +28,9 @@ import kektordb
 from kektordb.database import Database
 from kektordb.errors import IndexExists, IndexNotFound, ItemExists, ItemNotFound
 from kektordb.query.parser import parse
-from kektordb.refine import refine
 from kektordb.tasks import Control
-from kektordb.vacuum import vacuum
+from kektordb.upkeep.refine import refine
+from kektordb.upkeep.vacuum import vacuum
 
 DIM = 3
 FILTERS = [

@@ -136,7 +136,7 @@ def test_a_failure_keeps_nothing_of_what_the_work_held(db: Database) -> None:
 
 
 def test_a_failed_task_does_not_hold_the_database(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("kektordb.maintenance.TICK_S", 0.001)
+    monkeypatch.setattr("kektordb.upkeep.maintenance.TICK_S", 0.001)
     db = Database.open(":memory:")
 
     def submit(held: Database) -> Task:

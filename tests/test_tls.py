@@ -20,9 +20,9 @@ import kektordb
 from kektordb import cli
 from kektordb.addresses import port_of, tls_context
 from kektordb.errors import ConfigError, ServerUnreachable, StorageError
-from kektordb.http_source import HttpSource
 from kektordb.remote import connect
 from kektordb.remote.transport import Transport
+from kektordb.replicas.http_source import HttpSource
 from kektordb.server import Options
 
 TOKEN = "secret"

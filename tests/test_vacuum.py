@@ -13,13 +13,13 @@ import pytest
 from faults import MemoryBackend
 
 import kektordb
-from kektordb import copying
 from kektordb._heal import connect
 from kektordb.database import Database
 from kektordb.errors import IndexNotFound
 from kektordb.index import Index
 from kektordb.tasks import Cancelled, Control
-from kektordb.vacuum import vacuum
+from kektordb.upkeep import copying
+from kektordb.upkeep.vacuum import vacuum
 
 Floats = npt.NDArray[np.float32]
 

@@ -19,11 +19,11 @@ import numpy.typing as npt
 
 import kektordb
 from kektordb.cli import main as run_command
-from kektordb.compress import compress
-from kektordb.dumping import dump
+from kektordb.safety.dumping import dump
+from kektordb.safety.undumping import load
 from kektordb.tasks import Control
-from kektordb.undumping import load
-from kektordb.vacuum import vacuum
+from kektordb.upkeep.compress import compress
+from kektordb.upkeep.vacuum import vacuum
 
 N_IMPORTED = 100
 

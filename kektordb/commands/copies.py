@@ -44,7 +44,7 @@ def _backup(arguments: Namespace) -> Answer:
 
 
 def _restore(arguments: Namespace) -> Answer:
-    from kektordb.backup import restore
+    from kektordb.safety.backup import restore
 
     restore(arguments.file, arguments.path, progress=bar(arguments))
     data = {"file": os.path.abspath(arguments.file), "path": os.path.abspath(arguments.path)}

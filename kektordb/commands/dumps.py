@@ -9,7 +9,7 @@ from kektordb.commands.answer import Answer, bar, count, new_command
 
 if TYPE_CHECKING:
     from kektordb.commands.answer import Commands
-    from kektordb.dumping import DumpReport
+    from kektordb.safety.dumping import DumpReport
 
 __all__ = ["add"]
 
@@ -26,13 +26,13 @@ def add(commands: Commands) -> None:
 
 
 def _dump(arguments: Namespace) -> Answer:
-    from kektordb.dumping import dump
+    from kektordb.safety.dumping import dump
 
     return _answer(dump(arguments.path, arguments.out, format=arguments.format, progress=bar(arguments)), arguments.out)
 
 
 def _load(arguments: Namespace) -> Answer:
-    from kektordb.undumping import load
+    from kektordb.safety.undumping import load
 
     return _answer(load(arguments.dump, arguments.path, progress=bar(arguments)), arguments.path)
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from kektordb.commands.answer import DAMAGED, DONE, TORN, Answer, bar, count, new_command, table
 
 if TYPE_CHECKING:
-    from kektordb.checking import CheckReport
     from kektordb.commands.answer import Commands
-    from kektordb.rebuilding import Lost
+    from kektordb.safety.checking import CheckReport
+    from kektordb.safety.rebuilding import Lost
     from kektordb.storage import FileReport
 
 __all__ = ["add"]
@@ -30,7 +30,7 @@ def add(commands: Commands) -> None:
 
 
 def _check(arguments: Namespace) -> Answer:
-    from kektordb.checking import check
+    from kektordb.safety.checking import check
     from kektordb.storage import inspection
 
     report = check(arguments.path, deep=arguments.deep)
@@ -65,7 +65,7 @@ def _some(lines: list[str]) -> str:
 
 
 def _repair(arguments: Namespace) -> Answer:
-    from kektordb.repairing import repair
+    from kektordb.safety.repairing import repair
 
     report = repair(arguments.path, arguments.out, progress=bar(arguments))
     kept = (

@@ -16,7 +16,6 @@ from kektordb.errors import ConfigError, IdError, ItemNotFound, MetadataError, V
 from kektordb.markup import Stats, index_html
 from kektordb.operations import IndexConfig
 from kektordb.progress import Progress, check_progress
-from kektordb.quality import RecallCheck
 from kektordb.query import Filter, compile_filter
 from kektordb.remote.batches import put_all
 from kektordb.remote.results import RemoteResults, item_of
@@ -24,6 +23,7 @@ from kektordb.remote.tasks import RemoteTask
 from kektordb.remote.transport import Transport, path_of
 from kektordb.results import Item
 from kektordb.settings import check_settings
+from kektordb.upkeep.quality import RecallCheck
 from kektordb.validation import (
     as_query,
     as_row,

@@ -16,7 +16,7 @@ import uvicorn
 
 from kektordb import errors
 from kektordb.database import Database
-from kektordb.http_source import HttpSource
+from kektordb.replicas.http_source import HttpSource
 from kektordb.server.app import Application, create_app
 from kektordb.server.logs import start_logging
 from kektordb.server.options import LOOPBACK, Limits, Options

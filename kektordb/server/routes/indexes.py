@@ -7,7 +7,6 @@ from typing import Any
 
 from kektordb import errors
 from kektordb.index import Index
-from kektordb.quality import RecallCheck
 from kektordb.server.calls import Call, Reply, Route
 from kektordb.server.errors import HttpError
 from kektordb.server.options import Limits
@@ -16,6 +15,7 @@ from kektordb.server.routes.items import as_matrix, check_ef, check_finite
 from kektordb.server.structs import CheckRecall, Compress, CreateIndex, StartMaintenance
 from kektordb.settings import MaintenanceConfig
 from kektordb.text import languages
+from kektordb.upkeep.quality import RecallCheck
 from kektordb.validation import check_ef_construction, check_embedder_name
 
 __all__ = ["ROUTES"]

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._heal import refine as refine_rows
-from kektordb.copying import SLICE_S, Pace, spare_threads
+from kektordb.upkeep.copying import SLICE_S, Pace, spare_threads
 
 if TYPE_CHECKING:
     from kektordb.database import Database

@@ -6,10 +6,10 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from kektordb.collection import Collection
-from kektordb.copying import Copy, spare_threads
 from kektordb.errors import IndexNotFound
 from kektordb.operations import DeleteItems, Operation, PutItems
 from kektordb.state import State
+from kektordb.upkeep.copying import Copy, spare_threads
 
 if TYPE_CHECKING:
     from kektordb.database import Database

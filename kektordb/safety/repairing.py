@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 
 from kektordb import freezing
-from kektordb.backup import require_empty
 from kektordb.collection import Collection
 from kektordb.errors import KektorError
 from kektordb.kv import KeyValue
@@ -28,7 +27,8 @@ from kektordb.operations import (
 )
 from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.reading import n_cores
-from kektordb.rebuilding import Lost, rebuild, salvage_pairs
+from kektordb.safety.backup import require_empty
+from kektordb.safety.rebuilding import Lost, rebuild, salvage_pairs
 from kektordb.state import Reader, State
 from kektordb.storage import FileReport, inspect_files, write_directory
 from kektordb.storage.inspection import TORN

@@ -233,7 +233,7 @@ class Refining(_Periodic):
 
 def _vacuum(database: Database, name: str) -> Body:
     def body(control: Control) -> dict[str, Any] | None:
-        from kektordb.vacuum import vacuum
+        from kektordb.upkeep.vacuum import vacuum
 
         return vacuum(database, name, control)
 
@@ -242,7 +242,7 @@ def _vacuum(database: Database, name: str) -> Body:
 
 def _refine(database: Database, name: str, n_rows: int, ef_construction: int | None) -> Body:
     def body(control: Control) -> dict[str, Any] | None:
-        from kektordb.refine import refine
+        from kektordb.upkeep.refine import refine
 
         return refine(database, name, control, n_rows, ef_construction)
 

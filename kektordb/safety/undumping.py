@@ -14,16 +14,16 @@ import numpy as np
 import numpy.typing as npt
 
 from kektordb._metadata import encode_many
-from kektordb.backup import require_empty
 from kektordb.commit import Pending
 from kektordb.data.doors import parquet
 from kektordb.database import Database
-from kektordb.dumping import VERSION, DumpReport
 from kektordb.errors import ConfigError, CorruptData, ItemExists, StorageError
 from kektordb.index import Index, prepare
 from kektordb.operations import Group, Operation, PutItems
 from kektordb.precision import conversion_before, is_normalised, squared_lengths
 from kektordb.progress import Progress, check_progress, onward, show
+from kektordb.safety.backup import require_empty
+from kektordb.safety.dumping import VERSION, DumpReport
 from kektordb.storage import write_directory
 from kektordb.storage.directory import naming_errors
 from kektordb.validation import as_rows, check_embedder_name, check_ids, check_path

@@ -9,7 +9,7 @@ import msgspec
 
 from kektordb.database import Database
 from kektordb.errors import ConfigError, KektorError
-from kektordb.integrity import faults_of
+from kektordb.safety.integrity import faults_of
 from kektordb.storage import FileReport, inspect_files
 from kektordb.storage.inspection import DAMAGED, MISSING, SOUND, TORN
 from kektordb.validation import check_path

@@ -10,8 +10,8 @@ from kektordb.operations import decoded
 if TYPE_CHECKING:
     from kektordb.commit import Commits
     from kektordb.database import Database
-    from kektordb.following import Following
     from kektordb.loading import Opening
+    from kektordb.replicas.following import Following
     from kektordb.state import State
 
 __all__ = ["Refreshable", "Refreshing"]

@@ -7,7 +7,7 @@ import os
 from typing import cast
 
 from kektordb.errors import ConfigError
-from kektordb.following import Following, Source
+from kektordb.replicas.following import Following, Source
 from kektordb.storage import Feed
 from kektordb.storage.backend import OsBackend
 from kektordb.storage.directory import Directory, naming_errors
@@ -26,7 +26,7 @@ def follower_of(follow: object, interval_s: float, path: str, read_only: bool, t
     if isinstance(interval_s, bool) or not isinstance(interval_s, int | float) or not 0 <= interval_s <= 86400:
         raise ConfigError(f"expected follow_interval in seconds, 0 to 86,400, got {interval_s!r:.80}")
     if isinstance(follow, str) and follow.startswith(("http://", "https://")):
-        from kektordb.http_source import HttpSource  # needed by few
+        from kektordb.replicas.http_source import HttpSource  # needed by few
 
         far = HttpSource(follow, token)
         if not os.path.lexists(path):

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from kektordb._codes import sample_of
 from kektordb._scale import Scale
 from kektordb.collection import Collection
-from kektordb.copying import SLICE_S, Pace
 from kektordb.errors import IndexNotFound
 from kektordb.operations import Convert, Operation
 from kektordb.precision import Conversion, needs_scale, operation_of
+from kektordb.upkeep.copying import SLICE_S, Pace
 
 if TYPE_CHECKING:
     from kektordb.commit import Pending

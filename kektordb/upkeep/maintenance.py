@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from kektordb._metrics import Latencies
 from kektordb.errors import ConfigError, DatabaseClosed, IndexNotFound
-from kektordb.policies import Policy, Refining, SavePolicies, Saving, Vacuuming
 from kektordb.tasks import FAILED, Body, Task, Tasks
+from kektordb.upkeep.policies import Policy, Refining, SavePolicies, Saving, Vacuuming
 
 if TYPE_CHECKING:
     from kektordb.database import Database

@@ -1,0 +1,1 @@
+"""What is done for an index that no caller waits for: in the background, in slices that let others go on."""
