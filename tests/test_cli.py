@@ -156,10 +156,7 @@ print(" ".join(sys.modules))
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
     heavy = {"numpy", "msgspec", "blosc2", "lark", "Stemmer", "asyncio", "tqdm", "multiprocessing", "http", "pyarrow"}
-    heavy |= {
-        f"kektordb.{name}"
-        for name in ("database", "backup", "checking", "repairing", "dumping", "undumping", "integrity")
-    }
+    heavy |= {f"kektordb.{name}" for name in ("database", "safety", "upkeep", "replicas", "server", "storage")}
     assert set(done.stdout.split()) & heavy == set()
 
 

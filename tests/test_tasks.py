@@ -410,9 +410,9 @@ class Bodies:
 def bodies(monkeypatch: pytest.MonkeyPatch) -> Bodies:
     found = Bodies()
     for name in ("vacuum", "refine", "compress"):
-        module = types.ModuleType(f"kektordb.{name}")
+        module = types.ModuleType(f"kektordb.upkeep.{name}")
         setattr(module, name, getattr(found, name))
-        monkeypatch.setitem(sys.modules, f"kektordb.{name}", module)
+        monkeypatch.setitem(sys.modules, f"kektordb.upkeep.{name}", module)
     return found
 
 
