@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -23,6 +24,16 @@ def pytest_configure(config: pytest.Config) -> None:
     _campaign = Campaign(config.option.markexpr)
     if "fuzz" not in config.option.markexpr:
         settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _ctrl_c() -> Iterator[None]:
+    """Shells start what runs in the background deaf to Ctrl-C; tests press it."""
+    before = signal.getsignal(signal.SIGINT)
+    if before == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -211,9 +211,8 @@ def test_a_file_survives_a_process_that_is_killed_while_it_writes(tmp_path: Path
     path = tmp_path / "cache"
     root = str(Path(kektordb.__file__).parent.parent)
     for turn in range(1, 4):
-        process = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env={"PYTHONPATH": root}
-        )
+        environment = {**os.environ, "PYTHONPATH": root}
+        process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, env=environment)
         assert process.stdout is not None
         for _ in range(turn):
             process.stdout.readline()

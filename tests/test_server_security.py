@@ -360,6 +360,10 @@ ATTACKS = {
 }
 
 
+# What was freed stays for a while under `make debug`, so that it is seen when it is used.
+LIMIT_BYTES = (512 if "KEKTORDB_SANITIZE" in os.environ else 64) << 20
+
+
 @pytest.mark.parametrize("name", ATTACKS)
 def test_an_attack_is_refused_and_the_server_lives_on(served: Served, name: str) -> None:
     before = served.memory_bytes()
@@ -372,7 +376,7 @@ def test_an_attack_is_refused_and_the_server_lives_on(served: Served, name: str)
         b'{"name":"a","metric":"euclidean","precision":"float32","m":16,"ef_construction":200,"vector_count":0,'
         b'"text_language":""}\n',
     )
-    assert served.memory_bytes() - before < 64 << 20
+    assert served.memory_bytes() - before < LIMIT_BYTES
 
 
 def test_connections_over_the_limit_are_sent_away(served: Served) -> None:
