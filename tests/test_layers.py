@@ -40,7 +40,7 @@ ROWS = {
     "storage": ["storage"],
     "engine": [
         *("database", "index", "reading", "commit", "validation", "progress", "tasks", "metrics", "care", "keeping"),
-        *("lifetime", "interrupts", "loading", "replication", "bounded", "addresses", "embedding", "feeding"),
+        *("lifetime", "interrupts", "loading", "replication", "bounded", "idle", "addresses", "embedding", "feeding"),
         *("upkeep", "replicas", "safety", "data", "documents", "embed", "vectorizer"),
     ],
     "edges": [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import socket
 import ssl
 import threading
@@ -18,6 +17,7 @@ import msgspec
 from kektordb.bounded import BoundedSocket, TooMuch
 from kektordb.embed.contract import redacted
 from kektordb.errors import ConfigError, EmbedderError
+from kektordb.idle import has_come
 
 __all__ = ["Poster"]
 
@@ -172,7 +172,7 @@ class Poster:
             if found is None:
                 return self._connect(), True
             since, connection = found
-            if time.monotonic() - since < MAX_IDLE_S and not _is_readable(connection):
+            if time.monotonic() - since < MAX_IDLE_S and not has_come(connection.sock):
                 connection.sock.settimeout(self._timeout_s)
                 return connection, False
             connection.close()
@@ -222,14 +222,6 @@ def _said(content: bytes) -> str:
 def _seconds(text: str | None) -> float:
     """Return the seconds of a ``Retry-After``; a date is passed over."""
     return float(text) if text is not None and re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", text.strip()) else 0.0
-
-
-def _is_readable(connection: HTTPConnection) -> bool:
-    """Tell whether anything comes from an idle connection: the other side has closed it."""
-    try:
-        return bool(select.select([connection.sock], [], [], 0)[0])
-    except (OSError, ValueError):
-        return True
 
 
 def _parse(url: str) -> tuple[bool, str, int, str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import ssl
 import threading
 import time
@@ -17,6 +16,7 @@ import numpy as np
 
 from kektordb.addresses import DEFAULT_PORT, port_of, tls_context
 from kektordb.errors import ConfigError, DatabaseClosed, ServerUnreachable
+from kektordb.idle import has_come
 from kektordb.remote.failures import failure_of
 
 __all__ = ["JSON", "MSGPACK", "Transport", "path_of"]
@@ -208,7 +208,7 @@ class Transport:
             if idle is None:
                 break
             since, connection = idle
-            if now - since < MAX_IDLE_S and not _is_readable(connection):
+            if now - since < MAX_IDLE_S and not has_come(connection.sock):
                 connection.sock.settimeout(seconds)
                 return connection, False
             connection.close()
@@ -236,14 +236,6 @@ def path_of(*parts: str) -> str:
     """Return a path of the server; what stands in the parts after the first one is quoted."""
     first, *rest = parts
     return "/".join([first, *(quote(part, safe="") for part in rest)])
-
-
-def _is_readable(connection: _Connection) -> bool:
-    """Tell whether anything comes from an idle connection: the other side has closed it."""
-    try:
-        return bool(select.select([connection.sock], [], [], 0)[0])
-    except (OSError, ValueError):
-        return True
 
 
 def _parse(url: str) -> tuple[bool, str, int, str]:
