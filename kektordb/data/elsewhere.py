@@ -7,16 +7,13 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kektordb.data.outgoing import Rows
+from kektordb.data.outgoing import Exported, Rows
 from kektordb.errors import ConfigError
-
-if TYPE_CHECKING:
-    from kektordb.data.writers import Exported
 
 __all__ = ["decimals", "pgvector", "qdrant"]
 

@@ -14,10 +14,11 @@ from kektordb.data.parts import rows_at_once
 from kektordb.errors import ConfigError
 
 if TYPE_CHECKING:
+    from kektordb.operations import IndexConfig
     from kektordb.query import Filter
     from kektordb.results import Item
 
-__all__ = ["Gives", "Rows", "arrow_batch", "arrow_reader", "arrow_schema", "data_frame", "rows_of"]
+__all__ = ["Exported", "Gives", "Rows", "arrow_batch", "arrow_reader", "arrow_schema", "data_frame", "rows_of"]
 
 # Keys that cannot be columns of their own.
 TAKEN = ("id", "vector", "metadata")
@@ -38,6 +39,15 @@ class Gives(Protocol):
     def get_many(self, ids: Sequence[str]) -> list[Item | None]:
         """Return the items of these ids."""
         ...
+
+
+class Exported(Gives, Protocol):
+    """What is written to files."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def config(self) -> IndexConfig: ...
 
 
 class Rows(NamedTuple):

@@ -13,17 +13,11 @@ if TYPE_CHECKING:
     import pyarrow
 
     from kektordb.data.incoming import Takes
-    from kektordb.data.outgoing import Gives
-    from kektordb.operations import IndexConfig
+    from kektordb.data.outgoing import Exported
     from kektordb.query import Filter
 
-    class Both(Takes, Gives, Protocol):
+    class Both(Takes, Exported, Protocol):
         """An index, as the verbs of tables see it."""
-
-        @property
-        def name(self) -> str: ...
-        @property
-        def config(self) -> IndexConfig: ...
 
 
 __all__ = ["Tabular"]

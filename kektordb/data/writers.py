@@ -7,28 +7,18 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from kektordb.data.elsewhere import decimals, pgvector, qdrant
 from kektordb.data.formats import WRITTEN, format_of
-from kektordb.data.outgoing import Gives, Rows, rows_of
+from kektordb.data.outgoing import Exported, Rows, rows_of
 from kektordb.errors import ConfigError, KektorError, StorageError
 from kektordb.progress import Progress, check_progress, show
 
 if TYPE_CHECKING:
-    from kektordb.operations import IndexConfig
     from kektordb.query import Filter
-
-    class Exported(Gives, Protocol):
-        """What is written."""
-
-        @property
-        def name(self) -> str: ...
-        @property
-        def config(self) -> IndexConfig: ...
-
 
 __all__ = ["export"]
 
