@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from heapq import merge
 from typing import Protocol, overload
 
@@ -12,7 +12,7 @@ from kektordb.errors import ConfigError, CorruptSnapshot
 from kektordb.links import RESERVED, Links
 from kektordb.types import Section, SectionReader
 
-__all__ = ["KeyValue", "KeyValueDatabase", "KeyValueView", "PendingPairs", "check_key", "check_value"]
+__all__ = ["AllKeys", "KeyValue", "KeyValueDatabase", "KeyValueView", "PendingPairs", "check_key", "check_value"]
 
 MAX_KEY_BYTES = 65_536
 MAX_VALUE_BYTES = 256 << 20
@@ -27,10 +27,16 @@ class KeyValue:
 
     Trusts its callers: keys and values passed `check_key` and `check_value`. `set`, `delete`, `freeze` and `load` need
     the commit lock; the others may run beside them.
+
+    Attributes
+    ----------
+    n_own : int
+        Keys of the user's own: all but those that the database keeps for itself, which begin with `RESERVED`.
     """
 
     def __init__(self) -> None:
         self._pairs: dict[str, bytes] = {}
+        self.n_own = 0
         self._n_text_bytes = 0
         # Counts the changes of the set of keys, after each: an order that was sorted too early shows an older count.
         self._version = 0
@@ -57,6 +63,8 @@ class KeyValue:
             self._version += 1
             if key.startswith(RESERVED):
                 self.links.note(key)
+            else:
+                self.n_own += 1
         else:
             self._n_text_bytes += len(value) - len(before)
 
@@ -69,6 +77,8 @@ class KeyValue:
         self._version += 1
         if key.startswith(RESERVED):
             self.links.forget(key)
+        else:
+            self.n_own -= 1
         return True
 
     def prefix(self, prefix: str = "") -> Iterator[str]:
@@ -112,7 +122,8 @@ class KeyValue:
             if key in fresh:
                 raise CorruptSnapshot(f"kv/pairs: key {key[:100]!r} stands twice", offset=start)
             fresh.set(key, bytes(data[start + n_key : at]))
-        self._pairs, self._n_text_bytes, self.links = fresh._pairs, fresh._n_text_bytes, fresh.links
+        self._pairs, self.n_own, self._n_text_bytes = fresh._pairs, fresh.n_own, fresh._n_text_bytes
+        self.links = fresh.links
         self._version += 1
 
 
@@ -167,8 +178,15 @@ class PendingPairs:
         self._changes = changes
 
     def __len__(self) -> int:
-        changes = self._changes.items()
-        return len(self._pairs) + sum((value is not None) - (key in self._pairs) for key, value in changes)
+        return len(self._pairs) + self._n_more(self._changes)
+
+    @property
+    def n_own(self) -> int:
+        """Keys of the user's own."""
+        return self._pairs.n_own + self._n_more(key for key in self._changes if not key.startswith(RESERVED))
+
+    def _n_more(self, changed: Iterable[str]) -> int:
+        return sum((key in self) - (key in self._pairs) for key in changed)
 
     def __contains__(self, key: object) -> bool:
         return self._changes[key] is not None if key in self._changes else key in self._pairs  # type: ignore[index]
@@ -202,34 +220,49 @@ class KeyValueView(MutableMapping[str, bytes]):
     Each change is one durable operation; those in ``with db.batch()`` are one together, which only its own thread sees
     before it ends. Keys have 1 to 65,536 bytes of UTF-8, values up to 256 MiB; others raise ConfigError. An iterator
     shows the keys of the moment it was made. Usable from any thread.
+
+    What the database keeps for itself, under keys that begin with ``"\\0kektordb\\0"``, is not here: such a key is not
+    found, and setting or deleting it raises ConfigError.
     """
+
+    # Keys that begin so are out of reach.
+    _hidden: tuple[str, ...] = (RESERVED,)
 
     def __init__(self, database: KeyValueDatabase) -> None:
         self._database = database
 
-    def __getitem__(self, key: str) -> bytes:
+    def _find(self, key: str) -> bytes | None:
         value = self._database._kv().get(key)
+        return None if value is None or key.startswith(self._hidden) else value
+
+    def _within_reach(self, key: str) -> str:
+        if isinstance(key, str) and key.startswith(self._hidden):
+            raise ConfigError(f"this key is reserved: those that begin with {RESERVED!r} are the database's own")
+        return key
+
+    def __getitem__(self, key: str) -> bytes:
+        value = self._find(key)
         if value is None:
             raise KeyError(key)
         return value
 
     def __setitem__(self, key: str, value: bytes | bytearray | memoryview | str) -> None:
         """Set a key; a str is stored as its UTF-8 bytes, a buffer is copied."""
-        self._database._kv_commit(check_key(key), check_value(value))
+        self._database._kv_commit(self._within_reach(check_key(key)), check_value(value))
 
     def __delitem__(self, key: str) -> None:
-        if key not in self._database._kv():
+        if self._within_reach(key) not in self:
             raise KeyError(key)
         self._database._kv_commit(key, None)
 
     def __contains__(self, key: object) -> bool:
-        return key in self._database._kv()
+        return isinstance(key, str) and self._find(key) is not None
 
     def __len__(self) -> int:
-        return len(self._database._kv())
+        return self._database._kv().n_own
 
     def __iter__(self) -> Iterator[str]:
-        return self._database._kv().prefix("")
+        return self.prefix("")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)} keys>"
@@ -240,19 +273,28 @@ class KeyValueView(MutableMapping[str, bytes]):
     def get_str(self, key: str, default: str) -> str: ...
     def get_str(self, key: str, default: str | None = None) -> str | None:
         """Return the value of a key as text, `default` when there is none; UnicodeDecodeError when it is not UTF-8."""
-        value = self._database._kv().get(key)
+        value = self._find(key)
         return default if value is None else value.decode()
 
     def prefix(self, prefix: str) -> Iterator[str]:
         """Iterate over the keys that begin with `prefix`, in key order."""
         if not isinstance(prefix, str):
             raise ConfigError(f"expected a str as prefix, got {type(prefix).__name__}")
-        return self._database._kv().prefix(prefix)
+        return (key for key in self._database._kv().prefix(prefix) if not key.startswith(self._hidden))
 
     def clear(self) -> None:
         """Delete all keys, one durable operation each; stops at the first error."""
         for key in self:
             self._database._kv_commit(key, None)
+
+
+class AllKeys(KeyValueView):
+    """The same with nothing hidden, for what the database keeps for itself."""
+
+    _hidden = ()
+
+    def __len__(self) -> int:
+        return len(self._database._kv())
 
 
 def check_key(key: str) -> str:

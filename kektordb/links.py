@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 __all__ = ["RESERVED", "Link", "Links", "key_of"]
 
-# Keys that are no user's own.
+# What keys begin with that the database keeps for itself: `db.kv` neither shows nor changes them.
 RESERVED = "\0kektordb\0"
 PREFIX = f"{RESERVED}edge\0"
 

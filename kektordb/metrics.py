@@ -36,7 +36,7 @@ class Measured:
         state, store = self._live(), self._store
         stats: dict[str, Any] = {
             "indexes": {name: collection.stats() for name, collection in state.indexes()},
-            "n_keys": len(state.kv),
+            "n_keys": state.kv.n_own,
             "n_changes_since_save": self._commits.n_changes,
         }
         if store is not None:

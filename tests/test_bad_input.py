@@ -249,6 +249,8 @@ CASES: dict[str, tuple[Call, type[Exception], str]] = {
     "a surrogate as value": (lambda db, i: db.kv.__setitem__("n", "\ud800"), ConfigError, "surrogate"),
     "a key that is not there": (lambda db, i: db.kv["n"], KeyError, "n"),
     "a key to delete": (lambda db, i: db.kv.__delitem__("n"), KeyError, "n"),
+    "a key of the database's own": (lambda db, i: db.kv.__setitem__("\0kektordb\0x", b""), ConfigError, "reserved"),
+    "one of those to delete": (lambda db, i: db.kv.__delitem__("\0kektordb\0x"), ConfigError, "reserved"),
     "a number as prefix": (lambda db, i: db.kv.prefix(5), ConfigError, "got int"),
 }
 

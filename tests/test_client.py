@@ -20,6 +20,7 @@ from test_official_clients import SCRIPT
 import kektordb
 from kektordb import client as module
 from kektordb.client import APIError, ConnectionError, KektorDBClient, KektorDBError, Task
+from kektordb.kv import AllKeys
 from kektordb.remote import batches
 
 
@@ -37,7 +38,7 @@ def _client(served: tuple[kektordb.Database, int]) -> Iterator[KektorDBClient]:
     client.close()
     for name in list(database):
         database.drop_index(name)
-    database.kv.clear()
+    AllKeys(database).clear()
 
 
 def test_the_quick_start_runs(client: KektorDBClient) -> None:

@@ -29,6 +29,8 @@ from kektordb.errors import (
     ReadOnlyDatabase,
     StorageError,
 )
+from kektordb.kv import AllKeys
+from kektordb.links import RESERVED
 
 ROOT = Path(kektordb.__file__).parent.parent
 JOIN_S = 20.0
@@ -657,6 +659,7 @@ def test_a_batch_happens_when_it_ends(db: kektordb.Database) -> None:
 def test_keys_in_a_batch_are_those_it_has_written(db: kektordb.Database) -> None:
     rng = random.Random(7)
     keys = [f"{group}/{i}" for group in "abé" for i in range(6)]
+    hidden, kept = AllKeys(db), dict[str, bytes]()
     truth = dict.fromkeys(keys[::2], b"old")
     db.kv.update(truth)
     before, seen = dict(truth), list[dict[str, bytes]]()
@@ -664,6 +667,12 @@ def test_keys_in_a_batch_are_those_it_has_written(db: kektordb.Database) -> None
     with db.batch():
         for step in range(400):
             key = rng.choice(keys)
+            own = f"{RESERVED}{key}"
+            if rng.random() < 0.5:
+                hidden[own] = kept[own] = b"%d" % step
+            elif own in kept:
+                del hidden[own], kept[own]
+            assert (len(hidden), hidden.get(own)) == (len(truth) + len(kept), kept.get(own))
             if rng.random() < 0.5:
                 db.kv[key] = truth[key] = b"%d" % step
             elif key in truth:
@@ -694,6 +703,7 @@ def test_keys_in_a_batch_are_those_it_has_written(db: kektordb.Database) -> None
         db.kv.clear()
         assert (len(db.kv), list(db.kv)) == (0, [])
     assert dict(db.kv) == {}
+    assert dict(hidden) == kept
 
 
 def test_keys_of_a_batch_that_failed_are_not_seen(db: kektordb.Database) -> None:

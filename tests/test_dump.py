@@ -16,6 +16,8 @@ from writer import vec
 
 import kektordb
 from kektordb.errors import ConfigError, DatabaseClosed, KektorError, StorageError
+from kektordb.kv import AllKeys
+from kektordb.links import RESERVED
 from kektordb.safety.dumping import dump
 from kektordb.safety.undumping import load
 
@@ -55,12 +57,13 @@ def filled(path: str | Path, n: int = 50) -> kektordb.Database:
     db.drop_index("dropped")
     db.kv["key\n"] = bytes(range(256))
     db.kv["empty"] = b""
+    AllKeys(db)[f"{RESERVED}kept"] = b"as well"
     return db
 
 
 def same(old: kektordb.Database, new: kektordb.Database) -> None:
     assert list(old) == list(new)
-    assert dict(old.kv) == dict(new.kv)
+    assert dict(AllKeys(old)) == dict(AllKeys(new))
     for name in old:
         a, b = old[name], new[name]
         assert a.config == b.config, name

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
+from collections.abc import Iterator
 
 import pytest
 from sections import Sections
 
+import kektordb
 from kektordb.errors import ConfigError, CorruptSnapshot, DatabaseClosed
-from kektordb.kv import MAX_KEY_BYTES, MAX_VALUE_BYTES, KeyValue, KeyValueView
+from kektordb.kv import MAX_KEY_BYTES, MAX_VALUE_BYTES, AllKeys, KeyValue, KeyValueView
+from kektordb.links import RESERVED
 from kektordb.types import Section
 
 
 class FakeDatabase:
     """Keeps what a database would make durable."""
 
-    def __init__(self) -> None:
-        self.state = KeyValue()
+    def __init__(self, state: KeyValue | None = None) -> None:
+        self.state = state or KeyValue()
         self.commits: list[tuple[str, bytes | None]] = []
         self.is_closed = False
 
@@ -50,7 +54,7 @@ def test_state_equals_a_sorted_dict_under_random_changes() -> None:
     state, model = KeyValue(), dict[str, bytes]()
 
     for step in range(5000):
-        key = rng.choice(["user:", "é:", "\U0001f600", "\uffff"]) + str(rng.randrange(200))
+        key = rng.choice(["user:", "é:", "\U0001f600", "\uffff", RESERVED]) + str(rng.randrange(200))
         if rng.random() < 0.4:
             assert state.delete(key) == (model.pop(key, None) is not None)
         else:
@@ -61,9 +65,11 @@ def test_state_equals_a_sorted_dict_under_random_changes() -> None:
             expected = sorted((k for k in model if k.startswith(prefix)), key=str.encode)
             assert list(state.prefix(prefix)) == expected
 
-    assert len(state) == len(model)
-    assert contents(state) == model
-    assert contents(loaded(state.freeze())) == model
+    n_own = sum(not key.startswith(RESERVED) for key in model)
+    assert 0 < n_own < len(model)
+    for found in (state, loaded(state.freeze())):
+        assert (len(found), found.n_own) == (len(model), n_own)
+        assert contents(found) == model
 
 
 def test_iterator_shows_the_keys_of_the_moment_it_was_made() -> None:
@@ -263,3 +269,79 @@ def test_closed_database_speaks_through_the_view() -> None:
             call()
     with pytest.raises(DatabaseClosed):
         kv["a"] = b"2"
+
+
+KEPT = f"{RESERVED}kept"
+
+
+@pytest.fixture(params=["at once", "in a batch"])
+def kept(request: pytest.FixtureRequest) -> Iterator[kektordb.Database]:
+    """Give a database that keeps a key for itself, and has three others, before and behind it."""
+    with kektordb.open(":memory:") as db:
+        AllKeys(db).update({KEPT: b"kept", f"{RESERVED}gone": b""})
+        db.kv.update({"\0": b"1", RESERVED[:-1]: b"2", "z": b"3"})
+        with db.batch() if request.param == "in a batch" else contextlib.nullcontext():
+            del AllKeys(db)[f"{RESERVED}gone"]
+            yield db
+            assert (len(AllKeys(db)), AllKeys(db)[KEPT]) == (len(db.kv) + 1, b"kept")
+        assert (len(AllKeys(db)), db.stats()["n_keys"]) == (len(db.kv) + 1, len(db.kv))
+
+
+def test_what_the_database_keeps_for_itself_is_not_found(kept: kektordb.Database) -> None:
+    kv, others = kept.kv, ["\0", RESERVED[:-1], "z"]
+
+    assert (list(kv), list(kv.keys()), list(kv.values()), len(kv)) == (others, others, [b"1", b"2", b"3"], 3)
+    assert repr(kv) == "<KeyValueView of 3 keys>"
+    assert (list(kv.prefix("\0")), list(kv.prefix(RESERVED)), list(kv.prefix(KEPT))) == (others[:2], [], [])
+    assert (KEPT in kv, kv.get(KEPT), kv.get(KEPT, b"x"), kv.get_str(KEPT, "x")) == (False, None, b"x", "x")
+    for find in (lambda: kv[KEPT], lambda: kv.pop(KEPT)):
+        with pytest.raises(KeyError):
+            find()
+    assert kv.pop(KEPT, b"x") == b"x"
+    assert kv == {"\0": b"1", RESERVED[:-1]: b"2", "z": b"3"}
+
+
+@pytest.mark.parametrize("key", [KEPT, f"{RESERVED}missing", RESERVED])
+def test_what_the_database_keeps_for_itself_is_not_changed(kept: kektordb.Database, key: str) -> None:
+    kv = kept.kv
+
+    for change in (
+        lambda: kv.__setitem__(key, b"mine"),
+        lambda: kv.__delitem__(key),
+        lambda: kv.setdefault(key, b"mine"),
+        lambda: kv.update({key: b"mine"}),
+    ):
+        with pytest.raises(ConfigError, match=r"reserved: those that begin with '\\x00kektordb\\x00' are"):
+            change()
+
+    assert (len(kv), len(AllKeys(kept))) == (3, 4)
+
+
+def test_all_keys_of_the_user_go_and_no_other(kept: kektordb.Database) -> None:
+    assert kept.kv.popitem() == ("\0", b"1")
+    kept.kv.clear()
+
+    assert (len(kept.kv), list(kept.kv), bool(kept.kv)) == (0, [], False)
+    with pytest.raises(KeyError):
+        kept.kv.popitem()
+    assert list(AllKeys(kept)) == [KEPT]
+
+
+def test_the_number_of_keys_is_right_beside_a_thread_that_changes_hidden_ones() -> None:
+    state, is_done = KeyValue(), threading.Event()
+    state.set("own", b"")
+    view, seen = KeyValueView(FakeDatabase(state)), {1}
+
+    def write() -> None:
+        for _ in range(20_000):
+            state.set(KEPT, b"")
+            state.delete(KEPT)
+        is_done.set()
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    while not is_done.is_set():
+        seen.add(len(view))
+    thread.join(20)
+
+    assert seen == {1}

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from served import Caller
 
 import kektordb
+from kektordb.kv import AllKeys
 from kektordb.links import RESERVED, Link, Links, key_of, link_of
 from kektordb.safety.dumping import dump
 from kektordb.safety.undumping import load
@@ -31,10 +32,11 @@ def test_the_key_of_a_link_says_which_one_it_is(link: Link) -> None:
 )
 def test_keys_that_are_no_links_are_left_alone(rest: str) -> None:
     with kektordb.open(":memory:") as db:
-        db.kv[f"{RESERVED}edge\0{rest}"] = b"mine"
+        keys = AllKeys(db)
+        keys[f"{RESERVED}edge\0{rest}"] = b"mine"
         assert not db._state.kv.links
-        db.kv.clear()
-        assert not len(db.kv)
+        keys.clear()
+        assert not len(keys)
 
 
 def test_they_are_found_by_both_ends_until_they_are_forgotten() -> None:
@@ -95,12 +97,29 @@ def linked(tmp_path: Path) -> Iterator[Linked]:
     linked.close()
 
 
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_they_are_no_keys_of_the_user(linked: Linked, tmp_path: Path, in_batch: bool) -> None:
+    keys = linked.db.kv
+    key = key_of(Link("a", "p", "next", "q"))
+    with linked.db.batch() if in_batch else contextlib.nullcontext():
+        keys["mine"] = b""
+        assert list(keys) == ["mine"]
+        with pytest.raises(kektordb.ConfigError, match="reserved"):
+            del keys[key]
+        keys.clear()
+    assert (len(keys), linked.all()) == (0, WHOLE)
+    linked.close()
+    again = Linked(tmp_path / "db")
+    assert again.all() == WHOLE
+    again.close()
+
+
 def test_an_index_of_the_same_name_does_not_inherit_links(linked: Linked) -> None:
     linked.fill("b")
 
     linked.db.drop_index("a")
 
-    assert [key for key in linked.db.kv if key_of(Link("a", "", "", ""))[:18] in key] == []
+    assert [key for key in AllKeys(linked.db) if key_of(Link("a", "", "", ""))[:18] in key] == []
     linked.db.create_index("a", dim=2)
     assert linked.all() == NONE
     assert linked.all("b") == WHOLE
@@ -119,7 +138,7 @@ def test_an_item_that_is_deleted_takes_its_links_along(linked: Linked) -> None:
     assert linked.targets("r") == ["p"]
     index.delete(filter="n = 7")
     assert linked.all() == NONE
-    assert not [key for key in linked.db.kv if key.startswith(RESERVED)]
+    assert not len(AllKeys(linked.db))
 
 
 def test_a_batch_takes_them_along_or_does_not(linked: Linked) -> None:
@@ -183,18 +202,17 @@ def test_backups_and_dumps_have_them(linked: Linked, tmp_path: Path) -> None:
         other = Linked(tmp_path / name)
         assert other.all() == expected
         other.db.drop_index("a")
-        assert not len(other.db.kv)
+        assert not len(AllKeys(other.db))
         other.close()
 
 
 def test_links_of_an_index_that_is_not_there_are_left_behind_when_it_is_opened(tmp_path: Path) -> None:
     """Versions before this one left them where an index was dropped."""
     with kektordb.open(tmp_path / "db") as db:
-        db.kv[key_of(Link("gone", "p", "next", "q"))] = b""
-        db.kv[key_of(Link("", "p", "next", "q"))] = b""
+        AllKeys(db).update({key_of(Link(space, "p", "next", "q")): b"" for space in ("gone", "")})
         db.save()
     with kektordb.open(tmp_path / "db") as db:
-        assert list(db.kv) == [key_of(Link("", "p", "next", "q"))]
+        assert list(AllKeys(db)) == [key_of(Link("", "p", "next", "q"))]
 
 
 def test_links_that_are_made_while_the_index_is_dropped_go_with_it(linked: Linked) -> None:
@@ -217,7 +235,7 @@ def test_links_that_are_made_while_the_index_is_dropped_go_with_it(linked: Linke
         thread.start()
     for _ in range(100):
         linked.db.drop_index("a")
-        left = [key for key in linked.db.kv if key.startswith(RESERVED)]
+        left = list(AllKeys(linked.db))
         assert left == []
         linked.db.create_index("a", dim=2)
     stop.set()

@@ -19,6 +19,8 @@ from live import live
 
 import kektordb
 from kektordb import cli
+from kektordb.kv import AllKeys
+from kektordb.links import RESERVED
 from kektordb.mcp import tools as module
 from kektordb.mcp.tools import Tools
 
@@ -288,6 +290,15 @@ def test_tools_that_write_are_not_there_unless_they_are_allowed(mcp: Any, databa
 
     talk(work, make_server(Tools(database)))
     assert database.kv["k"] == "välue".encode()
+
+
+def test_keys_that_the_database_keeps_for_itself_are_none(tools: Tools, database: kektordb.Database) -> None:
+    key = f"{RESERVED}kept"
+    AllKeys(database)[key] = b"kept"
+    assert tools.kv_get(key) == {"key": key, "value": None}
+    with pytest.raises(kektordb.ConfigError, match="reserved"):
+        tools.kv_set(key, "evil")
+    assert AllKeys(database)[key] == b"kept"
 
 
 def test_many_calls_at_a_time(mcp: Any, database: kektordb.Database) -> None:

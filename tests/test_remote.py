@@ -15,6 +15,8 @@ from live import live
 
 import kektordb
 from kektordb import F
+from kektordb.kv import AllKeys
+from kektordb.links import RESERVED
 from kektordb.query import ast
 from kektordb.query.parser import parse
 from kektordb.query.wording import text_of
@@ -299,8 +301,13 @@ def test_keys_are_a_mapping(served: tuple[kektordb.Database, str], db: RemoteDat
         served[0].kv[f"p{i:04}"] = b""
     assert len(list(kv.prefix("p"))) == 1500
     assert len(kv) == 1501
+    AllKeys(served[0])[RESERVED] = b"kept"
     kv.clear()
-    assert len(served[0].kv) == 0
+    assert (len(served[0].kv), len(kv), len(AllKeys(served[0]))) == (0, 0, 1)
+    with pytest.raises(kektordb.ConfigError, match="reserved"):
+        kv[RESERVED] = b""
+    assert RESERVED not in kv
+    del AllKeys(served[0])[RESERVED]
 
 
 def test_tasks_end_and_are_found_again(both: Both, db: RemoteDatabase) -> None:

@@ -19,8 +19,11 @@ from kektordb.commands import shell
 from kektordb.commands.shell import Shell
 from kektordb.commands.typed import Line, LineError
 from kektordb.commands.verbs import VERBS, Session, completions
+from kektordb.kv import AllKeys
+from kektordb.links import RESERVED
 
 ROOT = Path(kektordb.__file__).parent.parent
+KEPT = f"{RESERVED}kept"
 
 
 def fill(database: kektordb.Database) -> None:
@@ -30,6 +33,7 @@ def fill(database: kektordb.Database) -> None:
     shoes.add("p'3", [9.0, 9.0], {"price": 10, "text": "red \x1b[31mhat"})
     database.kv["a/ü"] = "one\ntwo"
     database.kv["b"] = b"\xff"
+    AllKeys(database)[KEPT] = b"kept"
 
 
 @pytest.fixture(params=["directory", "server"])
@@ -123,6 +127,12 @@ def test_keys(say: Callable[[str], Any], session: Session) -> None:
     assert say("kv delete e") == {"key": "e"}
     assert say("kv get e")["error"]["type"] == "ConfigError"
     assert say("save") == {"saved": True}
+
+
+def test_keys_that_the_database_keeps_for_itself_are_none(say: Callable[[str], Any]) -> None:
+    assert say("kv list") == {"keys": ["a/ü", "b"], "has_more": False}
+    for verb, value in (("get", ""), ("delete", ""), ("set", " x")):
+        assert say(f"kv {verb} {KEPT}{value}")["error"]["type"] == "ConfigError"
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,8 @@ from reference import matches
 import kektordb
 from kektordb.database import Database
 from kektordb.errors import IndexExists, IndexNotFound, ItemExists, ItemNotFound
+from kektordb.kv import AllKeys
+from kektordb.links import RESERVED
 from kektordb.query.parser import parse
 from kektordb.tasks import Control
 from kektordb.upkeep.refine import refine
@@ -133,6 +135,7 @@ class Machine(RuleBasedStateMachine):
         self.db = Database.open("/db", **self.options)
         self.indexes: dict[str, ModelIndex] = {}
         self.kv: dict[str, bytes] = {}
+        self.kept: dict[str, bytes] = {}
         self.create_index("p", metric, 2, False)
         self.put_batch("p", items, False)
 
@@ -248,6 +251,19 @@ class Machine(RuleBasedStateMachine):
             with pytest.raises(KeyError):
                 del self.db.kv[key]
 
+    @rule(key=st.sampled_from(["a", "b"]), value=st.none() | st.binary(max_size=5))
+    def keep(self, key: str, value: bytes | None) -> None:
+        """Change what a database keeps for itself among the keys."""
+        if value is not None:
+            AllKeys(self.db)[RESERVED + key] = self.kept[RESERVED + key] = value
+        elif AllKeys(self.db).pop(RESERVED + key, None) is not None:
+            del self.kept[RESERVED + key]
+
+    @rule()
+    def clear_keys(self) -> None:
+        self.db.kv.clear()
+        self.kv.clear()
+
     @rule(name=names, items=several, gone=ids, fails=st.booleans(), value=st.binary(max_size=3))
     def batch(self, name: str, items: list[tuple[str, Any, Any]], gone: str, fails: bool, value: bytes) -> None:
         model = self.model(name)
@@ -266,13 +282,13 @@ class Machine(RuleBasedStateMachine):
                     if id in model.items:
                         index.update_metadata(id, {"n": 3})
                         model.items[id].metadata = {**model.items[id].metadata, "n": 3}
-                self.db.kv["batch"] = value
+                self.db.kv["batch"] = AllKeys(self.db)[f"{RESERVED}batch"] = value
                 if fails:
                     raise ZeroDivisionError
         except ZeroDivisionError:
             model.items = before
         else:
-            self.kv["batch"] = value
+            self.kv["batch"] = self.kept[f"{RESERVED}batch"] = value
 
     # --------------------------------------------------------------------------------------------------- durability
 
@@ -336,6 +352,8 @@ class Machine(RuleBasedStateMachine):
     def check(self, db: Database) -> None:
         assert list(db) == sorted(self.indexes)
         assert dict(db.kv) == self.kv
+        assert dict(AllKeys(db)) == {**self.kv, **self.kept}
+        assert (len(db.kv), len(AllKeys(db))) == (len(self.kv), len(self.kv) + len(self.kept))
         for name, model in self.indexes.items():
             index = db[name]
             assert index.ids() == list(model.items)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from syncer import DIM, SMALL, stub, vector_of
 import kektordb
 from kektordb.embed import Embedder, as_embedder
 from kektordb.errors import ConfigError, DocumentError, EmbedderError
+from kektordb.kv import AllKeys
 from kektordb.vectorizer.folder import FolderSource
 from kektordb.vectorizer.sources import IterableSource, Source
 from kektordb.vectorizer.vectorizer import Vectorizer
@@ -142,7 +144,7 @@ def test_a_vanished_document_goes_with_all_it_had(db: kektordb.Database) -> None
     assert (counts.n_vanished, counts.n_deleted) == (1, 2)
     assert texts(db, "a") == ["one"]
     assert texts(db, "b") == []
-    assert not [key for key in db.kv if key.endswith("\0b")]
+    assert not [key for key in AllKeys(db) if key.endswith("\0b")]
 
 
 def test_an_incomplete_iterable_only_adds(db: kektordb.Database) -> None:
@@ -602,6 +604,22 @@ def test_a_folder_must_be_there_at_first(tmp_path: Path) -> None:
         FolderSource(tmp_path / "nowhere")
 
 
-def test_nothing_of_this_is_shown_among_keys_but_under_the_reserved_beginning(db: kektordb.Database) -> None:
-    made(db, [("a", "one")], stub()).sync()
-    assert all(key.startswith("\0kektordb\0vectorizer\0") for key in db.kv)
+@pytest.mark.parametrize("in_batch", [False, True])
+def test_a_user_who_clears_the_keys_leaves_it_in_step(db: kektordb.Database, in_batch: bool) -> None:
+    seen: list[str] = []
+    documents = [("a", "one\n\ntwo"), ("b", "three")]
+    vectorizer = made(db, documents, stub(seen=seen))
+    vectorizer.sync()
+    ids = db["docs"].ids()
+    seen.clear()
+
+    with db.batch() if in_batch else contextlib.nullcontext():
+        db.kv["mine"] = b""
+        assert list(db.kv) == ["mine"]
+        db.kv.clear()
+
+    assert made(db, documents, stub(seen=seen)).sync().n_changed == 0
+    del documents[1]
+    vectorizer.sync()
+    assert (seen, db["docs"].ids()) == ([], ids[:2])
+    assert all(key.startswith("\0kektordb\0vectorizer\0") for key in AllKeys(db))

@@ -22,6 +22,7 @@ import kektordb
 from kektordb.embed import Embedder, as_embedder
 from kektordb.embed.retrying import Retrying
 from kektordb.errors import EmbedderError, ForkedHandle, KektorError, StorageFull
+from kektordb.kv import AllKeys
 from kektordb.vectorizer import FolderSource, IterableSource, Vectorizer
 
 DOCUMENTS = [(f"d{i}", f"text {i}") for i in range(40)]
@@ -113,7 +114,7 @@ def test_a_service_that_goes_bad_in_the_middle_spoils_nothing(
         assert status.error is not None
         assert status.counts.n_waiting == 32
         assert len(service.asked) <= 5
-        for text in (status.error, caplog.text, repr(status), str(list(db.kv.items()))):
+        for text in (status.error, caplog.text, repr(status), str(list(AllKeys(db).items()))):
             assert "verysecret" not in text
 
         answer.mood = "good"
@@ -159,12 +160,21 @@ def test_a_full_disk_leaves_whole_documents_and_the_rest_comes_when_there_is_roo
         assert Vectorizer(db, "docs", "docs", IterableSource(DOCUMENTS), stub()).sync().n_changed == 0
 
 
-def test_a_backup_that_is_restored_is_looked_at_and_not_embedded_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["backup", "dump"])
+def test_a_backup_that_is_restored_is_looked_at_and_not_embedded_again(tmp_path: Path, way: str) -> None:
     seen: list[str] = []
     with kektordb.open(tmp_path / "db") as db:
+        db.create_index("a dump has the other numbers without this one")
+        db.drop_index("a dump has the other numbers without this one")
         Vectorizer(db, "docs", "docs", IterableSource(DOCUMENTS), stub(seen=seen)).sync()
-        db.backup(tmp_path / "x.kdb")
-    kektordb.restore(tmp_path / "x.kdb", tmp_path / "new")
+        if way == "backup":
+            db.backup(tmp_path / "x.kdb")
+        else:
+            kektordb.dump(db, tmp_path / "x")
+    if way == "backup":
+        kektordb.restore(tmp_path / "x.kdb", tmp_path / "new")
+    else:
+        kektordb.load(tmp_path / "x", tmp_path / "new")
     seen.clear()
     with kektordb.open(tmp_path / "new") as db:
         Vectorizer(db, "docs", "docs", IterableSource(DOCUMENTS), stub(seen=seen)).sync()

@@ -21,6 +21,7 @@ from kektordb.data.doors import parquet
 from kektordb.database import Database
 from kektordb.errors import ConfigError, StorageError
 from kektordb.index import Index
+from kektordb.kv import AllKeys
 from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.results import Item
 from kektordb.storage import OsBackend
@@ -110,12 +111,12 @@ def _dump(database: Database, target: str, format: str, progress: Progress) -> D
                 _dump_index(database[name], os.path.join(target, folder), format, onward(step, done))
                 done += len(database[name])
                 indexes.append({"directory": folder, "name": name, "n_items": len(database[name])})
-        n_keys = _dump_keys(database, os.path.join(target, "kv.jsonl"))
-        head = {"format": "kektordb dump", "version": VERSION, "items": format, "indexes": indexes, "n_keys": n_keys}
+        n_lines = _dump_keys(database, os.path.join(target, "kv.jsonl"))
+        head = {"format": "kektordb dump", "version": VERSION, "items": format, "indexes": indexes, "n_keys": n_lines}
         with _file(os.path.join(target, "tmp-dump.json")) as file:
             file.write(json.dumps(head, ensure_ascii=False, indent=1).encode())
         os.replace(os.path.join(target, "tmp-dump.json"), os.path.join(target, "dump.json"))
-    return DumpReport(target, len(indexes), n_items, n_keys)
+        return DumpReport(target, len(indexes), n_items, len(database.kv))
 
 
 def _make_empty(target: str) -> None:
@@ -183,7 +184,7 @@ def _write_parquet(folder: str, n: int, dim: int, dtype: np.dtype[Any]) -> Itera
 def _dump_keys(database: Database, path: str) -> int:
     n = 0
     with _file(path) as file:
-        for key, value in database.kv.items():
+        for key, value in AllKeys(database).items():
             file.write(_line({"key": key, "value": base64.b64encode(value).decode()}))
             n += 1
     return n

@@ -118,7 +118,7 @@ def repair(path: str | os.PathLike[str], out: str | os.PathLike[str], *, progres
         files,
         len(state.numbers),
         n_items,
-        len(state.kv),
+        state.kv.n_own,
         patient.n_records,
         tuple(patient.rebuilt),
         (*lost, *patient.lost),

@@ -19,6 +19,7 @@ from kektordb.data.doors import parquet
 from kektordb.database import Database
 from kektordb.errors import ConfigError, CorruptData, ItemExists, StorageError
 from kektordb.index import Index, prepare
+from kektordb.kv import AllKeys
 from kektordb.operations import Group, Operation, PutItems
 from kektordb.precision import conversion_before, is_normalised, squared_lengths
 from kektordb.progress import Progress, check_progress, onward, show
@@ -99,12 +100,12 @@ def load(dump: str | os.PathLike[str], path: str | os.PathLike[str], *, progress
             for entry in head.indexes:
                 _load_index(database, os.path.join(source, entry.directory), entry, head.items, onward(step, done))
                 done += entry.n_items
-        n_keys = _load_keys(database, os.path.join(source, "kv.jsonl"))
-        if n_keys != head.n_keys:
-            raise CorruptData(f"expected {head.n_keys} keys, got {n_keys}", os.path.join(source, "kv.jsonl"))
+        n_lines = _load_keys(database, os.path.join(source, "kv.jsonl"))
+        if n_lines != head.n_keys:
+            raise CorruptData(f"expected {head.n_keys} keys, got {n_lines}", os.path.join(source, "kv.jsonl"))
         frozen = database._state.freeze(whole=True)
         write_directory(target, 0, frozen.meta, frozen.sections, None)
-    return DumpReport(target, len(head.indexes), n_items, n_keys)
+        return DumpReport(target, len(head.indexes), n_items, len(database.kv))
 
 
 def _read_head(source: str) -> _Head:
@@ -200,12 +201,12 @@ def _parquet(folder: str) -> Iterator[Slice]:
 
 
 def _load_keys(database: Database, path: str) -> int:
-    n = 0
+    n, keys = 0, AllKeys(database)
     with open(path, "rb") as lines:
         for line in lines:
             pair = _decode(line, _Pair, path)
             try:
-                database.kv[pair.key] = base64.b64decode(pair.value, validate=True)
+                keys[pair.key] = base64.b64decode(pair.value, validate=True)
             except ValueError as error:
                 raise CorruptData(f"the value of key {pair.key!r:.80}: {error}", path) from error
             n += 1

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from kektordb.database import Database
+from kektordb.kv import AllKeys
 from kektordb.links import Link, Links, key_of
 
 __all__ = ["Edges", "Found", "Step"]
@@ -44,6 +45,7 @@ class Edges:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._keys = AllKeys(database)
 
     def link(self, space: str, source: str, relation: str, target: str, inverse: str = "") -> None:
         """Make an edge, and the one back when `inverse` names its relation. One that exists stays.
@@ -57,8 +59,8 @@ class Edges:
             if space:
                 self._database.index(space)
             for edge in wanted:
-                if key_of(edge) not in self._database.kv:
-                    self._database.kv[key_of(edge)] = msgspec.msgpack.encode(edge)
+                if key_of(edge) not in self._keys:
+                    self._keys[key_of(edge)] = msgspec.msgpack.encode(edge)
 
     def unlink(self, space: str, source: str, relation: str, target: str, inverse: str = "") -> None:
         """Remove an edge of this space, or of the empty one, and the one back."""
@@ -68,7 +70,7 @@ class Edges:
                 if inverse:
                     gone.append(Link(where, target, inverse, source))
                 for edge in dict.fromkeys(gone):
-                    self._database.kv.pop(key_of(edge), None)
+                    self._keys.pop(key_of(edge), None)
 
     def targets(self, space: str, source: str, relation: str) -> list[str]:
         """Return where the edges of a relation lead."""

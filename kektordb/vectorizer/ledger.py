@@ -9,11 +9,12 @@ import xxhash
 
 from kektordb.database import Database
 from kektordb.errors import ConfigError
+from kektordb.kv import AllKeys
+from kektordb.links import RESERVED
 
 __all__ = ["Head", "Ledger", "Record", "check_vectorizer_name", "chunk_hash", "chunk_ids"]
 
-# Keys of the engine itself; the routes of the server do not show them.
-RESERVED = "\0kektordb\0vectorizer\0"
+PREFIX = f"{RESERVED}vectorizer\0"
 MAX_NAME_BYTES = 255
 MAX_ID_BYTES = 1024
 HASH_BYTES = 16
@@ -71,10 +72,10 @@ class Ledger:
     """
 
     def __init__(self, database: Database, name: str) -> None:
-        self._kv = database.kv
+        self._kv = AllKeys(database)
         self._name = name
-        self._prefix = f"{RESERVED}document\0{name}\0"
-        self._head_key = f"{RESERVED}head\0{name}"
+        self._prefix = f"{PREFIX}document\0{name}\0"
+        self._head_key = f"{PREFIX}head\0{name}"
         self._encode = msgspec.msgpack.Encoder().encode
         self._decode = msgspec.msgpack.Decoder(Record).decode
         self._decode_head = msgspec.msgpack.Decoder(Head).decode

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import islice
 
-from kektordb.links import RESERVED
 from kektordb.server.calls import Call, Route
 from kektordb.server.errors import HttpError
 from kektordb.server.options import MAX_LISTED
@@ -17,7 +17,7 @@ __all__ = ["ROUTES"]
 def get_value(call: Call) -> KeyValuePair:
     """Return the value of a key."""
     key = call.args[0]
-    value = None if key.startswith(RESERVED) else call.service.database.kv.get(key)
+    value = call.service.database.kv.get(key)
     if value is None:
         raise HttpError(404, "key not found", "KeyError")
     return KeyValuePair(key, value if call.wants_msgpack else value.decode(errors="replace"))
@@ -28,13 +28,14 @@ def set_value(call: Call) -> Status:
     value = call.body.value
     if not isinstance(value, str | bytes):
         raise HttpError(400, "invalid JSON: expected value to be a string", "ConfigError")
-    call.service.database.kv[_own(call.args[0])] = value
+    call.service.database.kv[call.args[0]] = value
     return Status()
 
 
 def delete_value(call: Call) -> Status:
     """Delete a key, if it is there."""
-    call.service.database.kv.pop(_own(call.args[0]), None)
+    with suppress(KeyError):
+        del call.service.database.kv[call.args[0]]
     return Status()
 
 
@@ -42,15 +43,9 @@ def list_keys(call: Call) -> Keys:
     """List keys in order: those that begin with `prefix`, after the key `after`, at most `limit`."""
     prefix, after = call.query("prefix"), call.query("after")
     limit = call.query_int("limit", 1000, 1, MAX_LISTED)
-    found = (key for key in call.service.database.kv.prefix(prefix) if key > after and not key.startswith(RESERVED))
+    found = (key for key in call.service.database.kv.prefix(prefix) if key > after)
     keys = list(islice(found, limit + 1))
     return Keys(keys[:limit], keys[limit - 1]) if len(keys) > limit else Keys(keys)
-
-
-def _own(key: str) -> str:
-    if key.startswith(RESERVED):
-        raise HttpError(400, "this key is reserved", "ConfigError")
-    return key
 
 
 ROUTES = (
