@@ -81,7 +81,7 @@ def paragraph(rng: random.Random) -> str:
 
 
 def change(folder: Path, rng: random.Random, share: float) -> None:
-    """Write, edit, and delete files."""
+    """Write, edit, rename, copy, and delete files."""
     for n in range(N_FILES):
         path = folder / f"part{n % 3}" / f"f{n}.txt"
         path.parent.mkdir(exist_ok=True)
@@ -89,7 +89,7 @@ def change(folder: Path, rng: random.Random, share: float) -> None:
             continue
         text = path.read_text() if path.exists() else ""
         paragraphs = text.split("\n\n") if text else []
-        match rng.randrange(6):
+        match rng.randrange(8):
             case 0:
                 path.unlink(missing_ok=True)
                 continue
@@ -99,6 +99,13 @@ def change(folder: Path, rng: random.Random, share: float) -> None:
                 paragraphs[rng.randrange(len(paragraphs))] = paragraph(rng)
             case 3 if paragraphs:
                 paragraphs.append(paragraphs[0])  # the same text twice
+            case 4 | 5 if paragraphs:
+                other = rng.randrange(N_FILES)
+                target = folder / f"part{other % 3}" / f"f{other}.txt"
+                target.parent.mkdir(exist_ok=True)
+                path.replace(target)
+                if rng.random() < 0.7:
+                    continue
             case _:
                 paragraphs[:0] = [paragraph(rng) for _ in range(rng.randrange(1, 6))]
         path.write_text("\n\n".join(paragraphs))

@@ -12,7 +12,7 @@ from kektordb.errors import ConfigError
 from kektordb.kv import AllKeys
 from kektordb.links import RESERVED
 
-__all__ = ["Head", "Ledger", "Record", "check_vectorizer_name", "chunk_hash", "chunk_ids"]
+__all__ = ["Head", "Ledger", "Record", "check_vectorizer_name", "chunk_hash", "chunk_ids", "hash_of_id"]
 
 PREFIX = f"{RESERVED}vectorizer\0"
 MAX_NAME_BYTES = 255
@@ -137,6 +137,16 @@ def chunk_ids(name: str, key: str, hashes: Sequence[bytes]) -> list[str]:
         n = seen[digest] = seen.get(digest, 0) + 1
         ids.append(f"{name}:{key}#{digest.hex()}" if n == 1 else f"{name}:{key}#{digest.hex()}-{n}")
     return ids
+
+
+def hash_of_id(name: str, id: str) -> bytes | None:
+    """Return the hash of the chunk whose item has this id; None when no vectorizer of this name made it."""
+    if not id.startswith(f"{name}:"):
+        return None
+    try:
+        return bytes.fromhex(id.rpartition("#")[2].partition("-")[0])
+    except ValueError:
+        return None
 
 
 def check_vectorizer_name(name: object) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from kektordb._metadata import decode_metadata, encode_metadata
 from kektordb.documents import Chunk, Document
@@ -13,6 +15,7 @@ from kektordb.errors import ConfigError, DocumentError, IdError, MetadataError
 from kektordb.index import Index
 from kektordb.vectorizer.ledger import Ledger, Record, chunk_hash, chunk_ids
 from kektordb.vectorizer.sources import Entry
+from kektordb.vectorizer.taking import Known
 
 __all__ = ["Change", "Planner", "Split"]
 
@@ -30,7 +33,9 @@ class Change(msgspec.Struct):
     record : Record
         As it will be.
     new : list of (id, text, hash, metadata)
-        Chunks that need a vector.
+        Chunks that need a vector of the embedder.
+    taken : list of (id, vector, metadata)
+        New items whose vector another item has; see `Known`.
     kept : list of str
         Items that stay as they are, vector and metadata.
     renewed : list of (id, metadata)
@@ -42,6 +47,7 @@ class Change(msgspec.Struct):
     entry: Entry
     record: Record
     new: list[tuple[str, str, bytes, dict[str, Any]]]
+    taken: list[tuple[str, npt.NDArray[np.float32], dict[str, Any]]]
     kept: list[str]
     renewed: list[tuple[str, dict[str, Any]]]
     stale: list[str]
@@ -71,6 +77,7 @@ class Planner:
         self._setup = setup
         self._split = split
         self._describe = describe
+        self._known = Known(index, name)
 
     def is_unchanged(self, entry: Entry) -> bool:
         """Tell whether a document need not be read."""
@@ -93,7 +100,7 @@ class Planner:
         ids = chunk_ids(self._name, entry.key, hashes)
         record = Record(entry.stamp, self._setup, b"".join(hashes))
         before = self._ledger.get(entry.key)
-        change = Change(entry, record, [], [], [], [])
+        change = Change(entry, record, [], [], [], [], [])
         described = self._describe(entry, document, chunks)
         there = self._index.get_many(ids)
         for id, chunk, digest, metadata, item in zip(ids, chunks, hashes, described, there, strict=True):
@@ -109,7 +116,13 @@ class Planner:
             change.stale = [id for id in self._ledger.ids(entry.key, before) if id not in wanted]
         if before == record and not (change.new or change.renewed or change.stale):
             return None
+        self._take(change)
         return change
+
+    def _take(self, change: Change) -> None:
+        known = self._known.vectors({digest: text for _, text, digest, _ in change.new})
+        change.taken = [(id, known[digest], metadata) for id, _, digest, metadata in change.new if digest in known]
+        change.new = [one for one in change.new if one[2] not in known]
 
     def _chunks(self, document: Document) -> list[Chunk]:
         try:

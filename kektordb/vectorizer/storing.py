@@ -34,11 +34,12 @@ def store(
     KektorError
         Nothing was written.
     """
-    new = [one for change in changes for one in change.new]
+    new = [(id, vectors[digest], metadata) for change in changes for id, _, digest, metadata in change.new]
+    new += [one for change in changes for one in change.taken]
     with database.batch():
         if new:
-            rows = np.stack([vectors[digest] for _, _, digest, _ in new])
-            index.upsert_batch([one[0] for one in new], rows, [one[3] for one in new])
+            rows = np.stack([row for _, row, _ in new])
+            index.upsert_batch([id for id, _, _ in new], rows, [metadata for _, _, metadata in new])
         for change in changes:
             record = change.record
             # Somebody else may have deleted items since they were looked at.

@@ -5,7 +5,8 @@
 3. A writer stores documents, each whole (`storing`).
 
 While the embedder has some documents, the next are being read and the last are being stored, so that a pass takes about
-as long as its embedder. In the end what has vanished is deleted.
+as long as its embedder. What has vanished is deleted in the end, and not before: a renamed file is a new document that
+takes its vectors from one that has vanished (`taking`).
 """
 
 from __future__ import annotations
@@ -65,7 +66,8 @@ class Counts(msgspec.Struct):
     n_vanished : int
         Documents that went.
     n_embedded, n_kept, n_deleted : int
-        Chunks: those given to the embedder, those of changed documents that kept their vectors, those that went.
+        Chunks: those given to the embedder, those of changed documents whose vectors were there already, those that
+        went.
     n_failed : int
         Documents that could not be read or embedded.
     n_waiting : int
@@ -190,7 +192,7 @@ class Sync:
         n_texts = 0
         for change in self._changes(scan):
             group.append(change)
-            n_texts += len(change.new)
+            n_texts += len(change.new) + len(change.taken)
             if n_texts >= SLICE_TEXTS or len(group) >= MAX_DOCUMENTS:
                 yield group
                 group, n_texts = [], 0
@@ -269,7 +271,8 @@ class Sync:
         store(self._database, self._index, self._ledger, outcome.done, outcome.vectors)
         for change in outcome.done:
             self._failures.forget(change.entry.key)
-            self._add(n_kept=len(change.kept) + len(change.renewed), n_deleted=len(change.stale))
+            n_kept = len(change.kept) + len(change.renewed) + len(change.taken)
+            self._add(n_kept=n_kept, n_deleted=len(change.stale))
         self._add(n_changed=len(outcome.done), n_seen=len(outcome.done))
 
     def _forget_vanished(self, scan: Scan) -> None:
