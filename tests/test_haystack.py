@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
+import signal
 import threading
+from collections.abc import Callable
 from datetime import date, datetime
 from functools import reduce
 from pathlib import Path
@@ -260,6 +263,107 @@ def test_threads_that_skip_write_each_document_once(store: KektorDocumentStore) 
     assert len(written) == 24
     assert sum(written) == 70
     assert store.count_documents() == 74
+
+
+# ----------------------------------------------------------------------------------------------------- update_by_filter
+
+ALL = {"field": "meta.n", "operator": ">=", "value": 0}
+
+
+def numbered(database: AnyDatabase) -> KektorDocumentStore:
+    store = KektorDocumentStore(database, "numbered", embedding_dim=2)
+    store.write_documents([Document(id=f"n{i}", meta={"n": i, "state": "old"}) for i in range(8)])
+    return store
+
+
+def states(store: KektorDocumentStore) -> list[str]:
+    return [document.meta["state"] for document in store.filter_documents()]
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, kind: type, n: int, fail: Callable[[], None]) -> None:
+    """Let something happen in place of the n-th change of metadata."""
+    update, count = kind.update_metadata, itertools.count(1)  # type: ignore[attr-defined]
+
+    def counted(*arguments: Any, **more: Any) -> None:
+        if next(count) == n:
+            fail()
+        update(*arguments, **more)
+
+    monkeypatch.setattr(kind, "update_metadata", counted)
+
+
+def refuse() -> None:
+    raise kektordb.StorageError("no room")
+
+
+def test_an_update_that_fails_changes_nothing_or_on_a_server_is_finished_by_the_next(
+    either_database: AnyDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = numbered(either_database)
+    n_changed = 0 if isinstance(either_database, kektordb.Database) else 4
+    with monkeypatch.context() as patched:
+        fail_at(patched, type(store.index), 5, refuse)
+        with pytest.raises(kektordb.StorageError):
+            store.update_by_filter(ALL, {"state": "new"})
+    assert states(store).count("new") == n_changed
+    with pytest.raises(kektordb.MetadataError):
+        store.update_by_filter(ALL, {"state": "new", "when": object()})
+    assert states(store).count("new") == n_changed
+
+    assert store.update_by_filter(ALL, {"state": "new"}) == 8
+    assert states(store) == ["new"] * 8
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system kills otherwise")
+def test_a_killed_update_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with kektordb.open(tmp_path / "db") as db:
+        numbered(db)
+    process = os.fork()
+    if process == 0:
+        try:
+            fail_at(monkeypatch, kektordb.Index, 5, lambda: os.kill(os.getpid(), signal.SIGKILL))
+            db = kektordb.open(tmp_path / "db", sync="always")
+            KektorDocumentStore(db, "numbered", embedding_dim=2).update_by_filter(ALL, {"state": "new"})
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGKILL
+
+    with kektordb.open(tmp_path / "db") as db:
+        store = KektorDocumentStore(db, "numbered", embedding_dim=2)
+        assert states(store) == ["old"] * 8
+
+
+def test_what_others_set_while_an_update_is_under_way_is_not_lost() -> None:
+    store = numbered(kektordb.open(":memory:"))
+    n_rounds = 50
+    begins = threading.Barrier(2)
+
+    def count_up() -> None:
+        begins.wait()
+        for i in range(n_rounds):
+            store.update_by_filter(ALL, {"one": i})
+
+    other = threading.Thread(target=count_up)
+    other.start()
+    begins.wait()
+    for i in range(n_rounds):
+        # Each reads what it adds to.
+        assert store.update_by_filter(ALL, {"two": i}) == 8
+        assert [document.meta["two"] for document in store.filter_documents()] == [i] * 8
+    other.join()
+    for document in store.filter_documents():
+        assert (document.meta["one"], document.meta["two"]) == (n_rounds - 1, n_rounds - 1)
+
+
+def test_an_update_inside_a_batch_is_refused() -> None:
+    db = kektordb.open(":memory:")
+    store = numbered(db)
+    with db.batch():
+        with pytest.raises(kektordb.ConfigError, match="batch"):
+            store.update_by_filter(ALL, {"state": "new"})
+        db.kv["note"] = b"kept"
+    assert states(store) == ["old"] * 8
+    assert db.kv["note"] == b"kept"
 
 
 def test_an_index_made_anew_has_its_configuration(either_database: AnyDatabase) -> None:

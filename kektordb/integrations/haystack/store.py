@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
@@ -212,10 +213,17 @@ class KektorDocumentStore:
     def update_by_filter(self, filters: Filters, meta: dict[str, Any]) -> int:
         """Set keys of ``meta`` of the documents that match a filter, and count these.
 
-        One after the other: a key that somebody else sets meanwhile may be lost.
+        In a database of this process all of them are changed or none, after an error or a crash as well, and other
+        writers wait until it is done; it cannot be used inside ``db.batch()``. On a server one is changed after the
+        other: an error leaves those before it changed, and a key that somebody else sets meanwhile may be lost.
         """
+        found, index = _wanted(filters), self.index
+        with index.database.batch() if isinstance(index, Index) else nullcontext():
+            return self._update(found, meta)
+
+    def _update(self, found: Asked, meta: Mapping[str, Any]) -> int:
         n = 0
-        for item in self._items(_wanted(filters)):
+        for item in self._items(found):
             try:
                 self.index.update_metadata(item.id, {"meta": {**item.metadata.get("meta", {}), **meta}})
             except ItemNotFound:
