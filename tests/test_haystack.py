@@ -377,6 +377,9 @@ def test_an_index_made_anew_has_its_configuration(either_database: AnyDatabase) 
     plain = KektorDocumentStore(either_database, "plain", embedding_dim=2, text_language="")
     plain.delete_all_documents(recreate_index=True)
     assert plain.index.config.text_language == ""
+    plain.index.attach_embedder("hashing:2")
+    plain.delete_all_documents(recreate_index=True)
+    assert plain.index.config.embedder == plain.index.embedder.name
 
 
 def test_pipelines_are_saved_and_loaded_and_share_a_database(tmp_path: Path) -> None:

@@ -123,10 +123,10 @@ def delete_present(index: AnyIndex, ids: Sequence[str]) -> int:
 
 
 def made_anew(index: AnyIndex) -> AnyIndex:
-    """Drop an index, and make an empty one of its name and configuration."""
+    """Drop an index, and make an empty one of its name, configuration, and embedder where one is attached."""
     config: IndexConfig = index.config
     settings: dict[str, Any] = {name: getattr(config, name) for name in IndexConfig.__struct_fields__}
-    settings |= {"dim": config.dim or None, "maintenance": config.maintenance.to_json()}
+    settings |= {"dim": config.dim or None, "maintenance": config.maintenance.to_json(), "embedder": index.embedder}
     if not config.text_language:
         settings |= {"text_fields": None, "stop_words": None, "field_weights": None}
     index.database.drop_index(index.name)
