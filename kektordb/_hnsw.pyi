@@ -13,6 +13,8 @@ from kektordb.types import Section, SectionReader
 
 openmp: bool
 
+def end_waiting_threads() -> None: ...
+
 @disjoint_base
 class Graph:
     """An HNSW graph over the rows of `vectors`."""

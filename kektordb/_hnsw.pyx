@@ -54,8 +54,15 @@ cdef extern from *:
     #else
     #define KEKTOR_OPENMP 0
     #endif
+    #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
+    #include <omp.h>
+    #define KEKTOR_END_TEAM() ((void)omp_pause_resource_all(omp_pause_hard))
+    #else
+    #define KEKTOR_END_TEAM() ((void)0)
+    #endif
     """
     const int OPENMP "KEKTOR_OPENMP"
+    void end_team "KEKTOR_END_TEAM"() noexcept nogil
 
 cdef enum:
     ALONE = 256   # first rows of a graph, linked by one thread: rows that do not see each other make islands
@@ -65,6 +72,15 @@ cdef enum:
 cdef uint64_t EMPTY = <uint64_t>-1
 
 openmp = OPENMP != 0
+
+
+def end_waiting_threads():
+    """End the threads that loops of the calling thread left waiting for the next one; the next one makes new ones.
+
+    GNU's libgomp believes in a forked child that they are there, and waits for them. Others see to a fork themselves.
+    """
+    with nogil:
+        end_team()
 
 
 # ------------------------------------------------------------------------------------------------------- the graph

@@ -7,6 +7,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, NoReturn
 
+from kektordb._hnsw import end_waiting_threads
 from kektordb.errors import ForkedHandle
 
 if TYPE_CHECKING:
@@ -49,4 +50,4 @@ def _stop_at_exit() -> None:
 
 atexit.register(_stop_at_exit)
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
+    os.register_at_fork(before=end_waiting_threads, after_in_child=_forget_after_fork)

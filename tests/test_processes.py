@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from faults import MemoryBackend
 from states import contents
@@ -36,6 +37,7 @@ if sys.platform != "win32":
     FLOCK = fcntl.flock
 ROOT = str(Path(kektordb.__file__).parent.parent)
 VECTOR = [1.0, 0.0]
+PATIENCE_S = 60
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 warned = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -78,6 +80,8 @@ def child(run: Callable[[int], None]) -> Iterator[tuple[int, int]]:
     finally:
         os.close(leave)
         os.close(ours)
+        if sys.exc_info()[0] is not None:
+            os.kill(process, signal.SIGKILL)
         os.waitpid(process, 0)
 
 
@@ -85,7 +89,7 @@ def said(pipe: int) -> str:
     """Return all that a child says. It must do so in time: a child that hangs is what is looked for."""
     found = b""
     while True:
-        assert select.select([pipe], [], [], 60)[0], "the child hangs"
+        assert select.select([pipe], [], [], PATIENCE_S)[0], "the child hangs"
         data = os.read(pipe, 65536)
         if not data:
             return found.decode()
@@ -203,6 +207,29 @@ def test_each_call_of_a_forked_child_is_told_and_its_parent_goes_on(tmp_path: Pa
     db.refresh()
     db.close()
     assert not (tmp_path / "backup.kdb").exists()
+
+
+@forks
+@warned
+def test_a_child_builds_and_searches_on_all_cores_after_its_parent_has(path: Path) -> None:
+    """It has none of the threads that its parent's loops left waiting for the next one."""
+    db = kektordb.open(path, autosave="", n_threads=2)
+    rows = np.random.default_rng(3).standard_normal((600, 4), np.float32)
+    db.create_index("a").add_batch([f"i{n}" for n in range(600)], rows)
+    truth = db["a"].search_batch(rows[:100], k=3, ef_search=600)
+
+    def run(pipe: int) -> None:
+        with kektordb.open(path, read_only=True, n_threads=2) as view:  # replays, which builds
+            found = view["a"].search_batch(rows[:100], k=3, ef_search=600)
+        with kektordb.open(":memory:", n_threads=2) as own:
+            own.create_index("a").add_batch([f"i{n}" for n in range(600)], rows)
+        os.write(pipe, b"same" if [hits.ids for hits in found] == [hits.ids for hits in truth] else b"others")
+
+    with child(run) as (_, pipe):
+        assert said(pipe) == "same"
+    db["a"].upsert_batch([f"i{n}" for n in range(600)], rows[::-1])
+    assert db["a"].search(rows[0], k=1, recall=1.0).ids == ["i599"]
+    db.close()
 
 
 @forks
