@@ -20,7 +20,7 @@ BUILD_LOG := build/build.log
 
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: demo test check integrations bench clients crash schema soak fuzz debug tsan wheel build clean always
+.PHONY: demo test check integrations integrations-environment bench clients crash schema soak fuzz debug tsan wheel build clean always
 
 demo: $(VENV)/.built $(VENV)/.extra-examples
 	$(PY) examples/quickstart.py
@@ -45,15 +45,17 @@ bench: $(VENV)/.built $(VENV)/.bench
 # The frameworks take half a gigabyte: they have an environment of their own, and `make test` skips what needs them.
 space := $(subst ,, )
 FRAMEWORKS := langchain llama_index haystack
-integrations: BESIDE := build/integrations
-integrations: $(VENV)/.built
+BESIDE := build/integrations
+integrations: integrations-environment
+	$(BESIDE)/bin/python -m pytest $(or $(PYTEST_ARGS),-n $(JOBS)) $(FRAMEWORKS:%=tests/test_%.py)
+	$(BESIDE)/bin/python -m pytest tests/test_examples.py -k '$(subst $(space), or ,$(FRAMEWORKS))'
+
+integrations-environment: $(VENV)/.built
 	$(MAKE) VENV=$(BESIDE) PYTHON=$(shell cat $(VENV)/.made) $(BESIDE)/.tools
 	KEKTORDB_BUILT=1 $(BESIDE)/bin/python -m pip install -q --no-build-isolation -e .
 	@touch $(BESIDE)/.built
 	$(MAKE) VENV=$(BESIDE) $(BESIDE)/.extra-test,integrations
 	$(BESIDE)/bin/python -c 'import haystack, langchain_tests, llama_index.core, pytest_asyncio'
-	$(BESIDE)/bin/python -m pytest $(or $(PYTEST_ARGS),-n $(JOBS)) $(FRAMEWORKS:%=tests/test_%.py)
-	$(BESIDE)/bin/python -m pytest tests/test_examples.py -k '$(subst $(space), or ,$(FRAMEWORKS))'
 
 # Every test marked "crash" in its long form: about an hour; KEKTORDB_CRASH_… choose other counts (docs/durability.md).
 crash: $(VENV)/.built $(VENV)/.extra-test
@@ -119,7 +121,7 @@ define sanitized-run
 	rm -f build/$@/sanitizer.*
 	cd build/$@; PYTHONMALLOC=malloc UBSAN_OPTIONS=print_stacktrace=1 \
 	    ASAN_OPTIONS=detect_leaks=0:log_path=$$PWD/sanitizer \
-	    TSAN_OPTIONS=history_size=7:die_after_fork=0:log_path=$$PWD/sanitizer \
+	    TSAN_OPTIONS=history_size=7:die_after_fork=0:suppressions=$$PWD/tests/tsan.supp:log_path=$$PWD/sanitizer \
 	    LD_PRELOAD="$(foreach name,$(PRELOAD),$(call library,$(name)))" .venv/bin/python $(RUN); status=$$?; \
 	    if cat sanitizer.* 2>/dev/null; then echo '$@: found by the sanitizers, see above'; exit 1; fi; exit $$status
 endef
