@@ -61,10 +61,17 @@ class Front:
         with contextlib.suppress(OSError), near:
             safe = self._context.wrap_socket(near, server_side=True)
             with safe, socket.create_connection(("127.0.0.1", self._port)) as far:
-                threading.Thread(target=self._carry, args=(far, safe), daemon=True).start()
-                while data := safe.recv(65_536):
-                    self.n_bytes += len(data)
-                    far.sendall(data)
+                back = threading.Thread(target=self._carry, args=(far, safe), daemon=True)
+                back.start()
+                try:
+                    while data := safe.recv(65_536):
+                        self.n_bytes += len(data)
+                        far.sendall(data)
+                finally:
+                    # What is closed under a thread that reads it may have become another file.
+                    with contextlib.suppress(OSError):
+                        far.shutdown(socket.SHUT_RDWR)
+                    back.join()
 
     def _carry(self, far: socket.socket, safe: ssl.SSLSocket) -> None:
         with contextlib.suppress(OSError, ValueError):
