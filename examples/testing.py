@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from importlib.metadata import entry_points
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,7 +46,8 @@ def test_clients_find_it(kektordb_server: KektorServer) -> None:
 
 if __name__ == "__main__":
     # Where kektordb is installed pytest finds the plugin by itself; beside a build in place it is named.
-    installed = any(point.name == "kektordb" for point in entry_points(group="pytest11"))
+    points = [point for one in distributions() for point in one.entry_points]
+    installed = any((point.group, point.name) == ("pytest11", "kektordb") for point in points)
     plugins = [] if installed else ["-p", "pytest_kektordb"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *plugins, __file__]
     sys.exit(subprocess.call(command))
