@@ -189,7 +189,7 @@ class IndexCare(IndexReader):
         collection = self._collection()
         # One that still waits for rows to choose a scale by may be told not to.
         waits = collection.precision != collection.config.precision
-        check_precision(precision, "" if waits else collection.config.precision)
+        precision = check_precision(precision, "" if waits else collection.config.precision)
 
         def body(control: Control) -> dict[str, Any]:
             from kektordb.upkeep.compress import compress

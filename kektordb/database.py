@@ -288,7 +288,7 @@ class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProces
         ------
         IndexExists, ConfigError, StorageError
         """
-        check_name(name)
+        name = check_name(name)
         made = None
         if embedder is not None:
             from kektordb.embed import as_embedder

@@ -244,7 +244,7 @@ class Index(IndexCare, Tabular):
         ------
         ItemNotFound, MetadataError
         """
-        check_id(id)
+        id = check_id(id)
         change = decode_metadata(_encode(metadata, id))
         collection = self._collection()
 

@@ -304,7 +304,7 @@ def check_key(key: str) -> str:
     n_bytes = len(_utf8(key, "key"))
     if not 1 <= n_bytes <= MAX_KEY_BYTES:
         raise ConfigError(f"expected a key of 1 to {MAX_KEY_BYTES} bytes, got {n_bytes}")
-    return str(key)
+    return str.__str__(key)
 
 
 def check_value(value: bytes | bytearray | memoryview | str) -> bytes:

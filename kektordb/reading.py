@@ -153,7 +153,7 @@ class IndexReader(IndexOfTexts):
         if query is not None and text is None and not (ranks or snippet or explain):
             return collection.search(query, k, ef, plan, bound, wanted)
         if text is not None:
-            check_text(text)
+            text = check_text(text)
         elif query is None and not ranks:
             raise VectorError("expected a vector, a text, or both, got neither")
         alpha, fusion = check_fusion(alpha, fusion)
@@ -223,7 +223,7 @@ class IndexReader(IndexOfTexts):
         return item
 
     def __contains__(self, id: object) -> bool:
-        return isinstance(id, str) and self._collection().has(id)
+        return isinstance(id, str) and self._collection().has(str.__str__(id))
 
     def __len__(self) -> int:
         return len(self._collection())

@@ -81,7 +81,7 @@ def _known(key: object) -> str:
     if not isinstance(key, str) or key not in MaintenanceConfig.__struct_fields__:
         names = ", ".join(MaintenanceConfig.__struct_fields__)
         raise ConfigError(f"expected settings of maintenance among {names}, got {key!r:.80}")
-    return key
+    return str.__str__(key)
 
 
 def _check(key: str, value: object) -> Setting:

@@ -63,7 +63,7 @@ def check_id(id: object) -> str:
     n_bytes = _utf8_length(id, "id")
     if not 1 <= n_bytes <= MAX_ID_BYTES:
         raise IdError(f"expected an id of 1 to {MAX_ID_BYTES} UTF-8 bytes, got {n_bytes} bytes")
-    return str(id)
+    return str.__str__(id)  # not str(id): that of an enum is its name
 
 
 def check_ids(ids: object) -> list[str]:
@@ -99,7 +99,7 @@ def check_name(name: object) -> str:
         raise ConfigError(f"expected an index name that is Unicode text, got {name!r:.80}") from error
     if not 1 <= n_bytes <= MAX_NAME_BYTES:
         raise ConfigError(f"expected an index name of 1 to {MAX_NAME_BYTES} UTF-8 bytes, got {n_bytes}")
-    return name
+    return str.__str__(name)
 
 
 def check_path(path: object) -> str:
@@ -171,7 +171,7 @@ def check_text(text: object) -> str:
     """Return words to look for. Raises ConfigError."""
     if not isinstance(text, str):
         raise ConfigError(f"expected text to be a string, got {type(text).__name__} {text!r:.80}")
-    return text
+    return str.__str__(text)
 
 
 def check_embedder_name(name: object) -> str:
@@ -180,7 +180,7 @@ def check_embedder_name(name: object) -> str:
         raise ConfigError(
             f"expected the name of an embedder as a line of 1 to {MAX_EMBEDDER_NAME} characters, got {name!r:.80}"
         )
-    return name
+    return str.__str__(name)
 
 
 def check_fusion(alpha: object, fusion: object) -> tuple[float, str]:
@@ -202,7 +202,7 @@ def check_include(include: Sequence[str]) -> frozenset[str]:
 def _one_of(value: object, name: str, choices: Sequence[str]) -> str:
     if not isinstance(value, str) or value not in choices:
         raise ConfigError(f"expected {name} to be one of {', '.join(choices)}, got {value!r:.80}")
-    return value
+    return choices[choices.index(value)]  # of the type str itself, which a member of an enum is not
 
 
 def index_config(
@@ -231,7 +231,7 @@ def with_texts(
 ) -> IndexConfig:
     """Return a configuration with that of its texts. Raises ConfigError."""
     if language != "":
-        _one_of(language, "text_language", languages())
+        language = _one_of(language, "text_language", languages())
     elif (fields, stop_words, weights) != (None, None, None):
         raise ConfigError("expected a text_language beside text_fields, stop_words and field_weights, got none")
     with_text = structs.replace(
@@ -259,7 +259,7 @@ def _texts(values: Any, name: str) -> tuple[str, ...] | None:
     for value in found:
         if not isinstance(value, str) or any("\ud800" <= character <= "\udfff" for character in value):
             raise ConfigError(f"expected {name} to be a sequence of strings, got {value!r:.80} in it")
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(str.__str__(value) for value in found))
 
 
 def _weights(weights: Any, fields: Any) -> dict[str, float] | None:
@@ -271,7 +271,9 @@ def _weights(weights: Any, fields: Any) -> dict[str, float] | None:
     for field in _texts(list(weights), "field_weights") or ():
         if fields is not None and field not in fields:
             raise ConfigError(f"expected field_weights of text_fields, got {field!r:.80}")
-    found = {field: _real(weight, f"the weight of {field!r:.80}", 0, 1e6) for field, weight in weights.items()}
+    found = {
+        str.__str__(field): _real(weight, f"the weight of {field!r:.80}", 0, 1e6) for field, weight in weights.items()
+    }
     if not all(found.values()):
         raise ConfigError(f"expected field_weights above 0, got {weights!r:.80}")
     return found

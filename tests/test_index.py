@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import math
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -646,3 +647,46 @@ def test_the_same_seed_makes_the_same_graph(db: kektordb.Database) -> None:
         found.append([graph.neighbours(slot) for slot in range(500)])
 
     assert found[0] == found[1]
+
+
+# ----------------------------------------------------------------------------------------------------- kinds of strings
+
+
+class Word(str, enum.Enum):  # noqa: UP042 - str() of it is its name, that of a StrEnum its text
+    A, B, INDEX, FIELD, TEXT = "a", "b", "items", "f", "hello"
+    FILTER, LANGUAGE, METRIC, FLOAT16, RRF = "f = hello", "english", "euclidean", "float16", "rrf"
+
+
+@pytest.mark.parametrize("kind", [Word, np.str_])
+def test_a_string_of_another_type_is_taken_for_its_text(tmp_path: Path, kind: Callable[[str], str]) -> None:
+    """An enum as metric was logged and could not be applied, which ended all writes to the database."""
+    with kektordb.open(tmp_path / "db") as db:
+        made = db.create_index(
+            kind("items"),
+            metric=kind("euclidean"),
+            dim=2,
+            text_language=kind("english"),
+            text_fields=[kind("f")],
+            field_weights={kind("f"): 2.0},
+        )
+        assert type(made.config.text_language) is str
+        items = db[kind("items")]
+        items.add(kind("a"), [0.0, 1.0], {kind("f"): kind("hello")})
+        items.upsert_batch([kind("b")], [[1.0, 0.0]])
+        items.update_metadata(kind("a"), {"n": 1})
+        with db.batch():
+            items.upsert(kind("b"), [1.0, 0.0])
+            items.update_metadata(kind("b"), {kind("f"): "other"})
+        assert kind("a") in items
+        assert items[kind("a")].metadata == {"f": "hello", "n": 1}
+        assert items.ids(kind("f = hello")) == items.ids(kektordb.F(kind("f")) == kind("hello")) == ["a"]
+        assert items.ids("f = $a", {kind("a"): kind("hello")}) == ["a"]
+        assert items.search(text=kind("hello")).ids == ["a"]
+        assert items.search([0.0, 1.0], text=kind("hello"), fusion=kind("rrf"), k=1).ids == ["a"]
+        items.compress(kind("float16")).wait(60)
+        db.kv[kind("a")] = kind("hello")
+        assert list(db.kv.prefix(kind("a"))) == ["a"]
+        items.delete(kind("b"))
+    with kektordb.open(tmp_path / "db") as db:
+        assert (db["items"].ids(), db.kv["a"]) == (["a"], b"hello")
+        assert db["items"].config.metric == "euclidean"

@@ -41,6 +41,7 @@ def compile_filter(filter: Filter) -> Plan:
         The filter does not parse, is too deep or too long, or asks for what this index does not have.
     """
     if isinstance(filter, str):
+        filter = str.__str__(filter)
         return _keep_text(filter) if len(filter) <= _CACHED_LENGTH else _compile(filter)
     if isinstance(filter, Expression):
         # Trees that were not made by F may hold constants that look alike and are not.

@@ -87,7 +87,7 @@ class F:
     def __init__(self, field: str) -> None:
         if not isinstance(field, str):
             raise FilterError(f"expected the name of a field, got {type(field).__name__}")
-        self._field = field
+        self._field = str.__str__(field)
 
     def __repr__(self) -> str:
         return f"F({self._field!r})"

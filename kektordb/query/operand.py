@@ -46,7 +46,7 @@ def value_of_python(value: object, text: str = "", position: int = 0) -> Value:
     if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
         value = value.item()
     if isinstance(value, str):
-        return value_of(value, position)
+        return value_of(str.__str__(value), position)
     if isinstance(value, bool):
         return Value("true" if value else "false", None, value, position)
     if isinstance(value, int):
