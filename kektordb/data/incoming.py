@@ -139,6 +139,7 @@ def frame_source(
     names = [name for name in frame.columns.tolist() if isinstance(name, str)]
     components = [vector] if isinstance(vector, str) else list(vector)
     in_index = id is None or (id not in names and frame.index.name == id)
+    all_others = columns is None
     if columns is None:
         given = {id, *components, metadata}
         columns = [name for name in names if name not in given]
@@ -146,6 +147,9 @@ def frame_source(
     for name in (*([] if in_index else [id]), *components, *columns):
         if names.count(str(name)) != 1:
             raise ConfigError(f"expected one column {name!r:.80}, got {', '.join(names):.200}")
+    unnamed = [name for name in frame.columns.tolist() if not isinstance(name, str)]
+    if all_others and unnamed:
+        raise ConfigError(f"expected strings as names of columns, got {unnamed[0]!r:.80}; rename it, or give columns=")
     if not components:
         raise ConfigError("expected vector to be the name of a column, or of several, got none")
     chosen = _Frame(frame, None if in_index else id, components, own, list(columns))

@@ -66,6 +66,11 @@ def matrix(vectors: list[Any], ids: list[str], where: str) -> npt.NDArray[np.flo
     try:
         return np.array(vectors, np.float32)
     except (ValueError, TypeError):
-        sizes = {np.size(vector) if isinstance(vector, list | np.ndarray) else -1 for vector in vectors}
+        for id, vector in zip(ids, vectors, strict=True):
+            if not isinstance(vector, list | np.ndarray | tuple):
+                raise VectorError(
+                    f"{where}: expected the vector of id {id!r} as a list of numbers, got {vector!r:.80}"
+                ) from None
+        sizes = {np.size(vector) for vector in vectors}
         what = "no lists of numbers" if len(sizes) == 1 else f"of different lengths ({sorted(sizes)})"
         raise VectorError(f"{where}: the vectors of ids {ids[0]!r} to {ids[-1]!r} are {what}") from None
