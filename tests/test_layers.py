@@ -18,7 +18,7 @@ PACKAGE = Path(kektordb.__file__).parent
 
 # The rows of ARCHITECTURE.md from the ground up; a module belongs to the row of the longest name that it begins with.
 ROWS = {
-    "ground": ["errors", "types", "operations", "settings"],
+    "ground": ["errors", "types", "operations", "settings", "interrupts"],
     "state": [
         *(
             "state",
@@ -40,7 +40,7 @@ ROWS = {
     "storage": ["storage"],
     "engine": [
         *("database", "index", "reading", "commit", "validation", "progress", "tasks", "metrics", "care", "keeping"),
-        *("lifetime", "interrupts", "loading", "replication", "bounded", "idle", "addresses", "embedding", "feeding"),
+        *("lifetime", "loading", "replication", "bounded", "idle", "addresses", "embedding", "feeding"),
         *("upkeep", "replicas", "safety", "data", "documents", "embed", "vectorizer"),
     ],
     "edges": [

@@ -2,6 +2,8 @@
 
 import os
 import random
+import signal
+import threading
 
 import pytest
 from faults import MemoryBackend
@@ -255,6 +257,49 @@ def test_a_closed_database_cut_at_any_byte_is_a_named_error():
             del state.files[path].data[size:]
             with pytest.raises(CorruptData):
                 read_all(state)
+
+
+def interrupted(call, *arguments):
+    with pytest.raises(KeyboardInterrupt):
+        call(*arguments)
+
+
+@pytest.mark.parametrize("when", ["a thread starts", "threads are waited for"])
+def test_an_interrupted_read_has_left_the_memory_that_it_was_given(monkeypatch, when):
+    disk = MemoryBackend()
+    store = opened(disk)
+    save(store, section("s", random.Random(1).randbytes(20 * BLOCK_BYTES)))
+    left, came_late = threading.Event(), []
+    unpack, start, join = snapshot.Snapshot._unpack, threading.Thread.start, threading.Thread.join
+
+    def slow_unpack(self, pieces):
+        came_late.append(left.wait(0.3))
+        unpack(self, pieces)
+
+    def start_and_interrupt(self):
+        start(self)
+        signal.raise_signal(signal.SIGINT)
+
+    def interrupt_and_join(self, timeout=None):
+        signal.raise_signal(signal.SIGINT)
+        join(self, timeout)
+
+    monkeypatch.setattr(snapshot.Snapshot, "_unpack", slow_unpack)
+    reading = store.snapshot
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    with monkeypatch.context() as patch:
+        if when == "a thread starts":
+            patch.setattr(threading.Thread, "start", start_and_interrupt)
+        else:
+            patch.setattr(threading.Thread, "join", interrupt_and_join)
+            patch.setattr("concurrent.futures._base.Future.result", lambda *_: (_ for _ in ()).throw(StorageError("x")))
+        interrupted(reading.read_into, "s", memoryview(bytearray(20 * BLOCK_BYTES)))
+    left.set()
+    signal.signal(signal.SIGINT, before)
+
+    assert came_late
+    assert not any(came_late)
+    store.close()
 
 
 def test_a_missing_file_is_a_named_error():

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from types import TracebackType
 
 from .backend import Buffer, File, write_all
+from .workers import Workers
 
 __all__ = ["Pipe"]
 
@@ -29,7 +30,7 @@ class Pipe:
         self._file = file
         self._unsynced = 0
         self._waiting: deque[Future[None]] = deque()
-        self._executor = ThreadPoolExecutor(1, "kektordb-save") if threaded else None
+        self._executor = Workers(1, "kektordb-save") if threaded else None
 
     def __enter__(self) -> Pipe:
         return self

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 from xxhash import xxh3_64_intdigest
@@ -25,6 +24,7 @@ from .codec import (
     decode_snapshot_header,
     decode_table,
 )
+from .workers import Workers
 
 if TYPE_CHECKING:
     from types import ModuleType
@@ -214,7 +214,7 @@ class Snapshot:
             return
         for number in {block.file for block in blocks}:
             self._files.get(number)  # opened here, so that the threads only read the table of open files
-        with ThreadPoolExecutor(N_THREADS, "kektordb-load") as pool:
+        with Workers(N_THREADS, "kektordb-load") as pool:
             list(pool.map(self._unpack, (pieces[i::N_THREADS] for i in range(N_THREADS))))
 
     def _unpack(self, pieces: Sequence[tuple[Block, memoryview]]) -> None:

@@ -11,7 +11,7 @@ import contextlib
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import msgspec
@@ -36,6 +36,7 @@ from .codec import (
 from .directory import naming_errors
 from .pipe import Pipe
 from .snapshot import ALIGNMENT, N_THREADS, Block, Snapshot, compress, padded
+from .workers import Workers
 
 __all__ = ["Progress", "SaveReport", "Written", "write_file"]
 
@@ -153,7 +154,7 @@ def write_sections(
     threaded = total > 8 * BLOCK_BYTES
     with contextlib.ExitStack() as stack:
         pipe = stack.enter_context(Pipe(file, threaded=threaded))
-        pool = ThreadPoolExecutor(N_THREADS, "kektordb-pack") if threaded else None
+        pool = Workers(N_THREADS, "kektordb-pack") if threaded else None
         if pool is not None:
             stack.callback(pool.shutdown, cancel_futures=True)
         pipe.write([encode_snapshot_header(header)])
@@ -202,7 +203,7 @@ def _write_blocks(
 class _Writer:
     """Turns raw blocks into table rows, writing those that are new; packs ahead in other threads."""
 
-    def __init__(self, pipe: Pipe, number: int, previous: Snapshot | None, pool: ThreadPoolExecutor | None) -> None:
+    def __init__(self, pipe: Pipe, number: int, previous: Snapshot | None, pool: Workers | None) -> None:
         self.n_written = 0
         self.n_reused = 0
         self._pipe = pipe
