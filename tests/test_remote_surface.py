@@ -68,8 +68,8 @@ VERBS = ("__len__", "__contains__", "__iter__", "__getitem__", "__setitem__", "_
 def names(kind: type) -> set[str]:
     """Return the public names of a class, and the attributes that its docstring names."""
     found = {name for name in dir(kind) if not name.startswith("_") or name in VERBS}
-    attributes = (kind.__doc__ or "").partition("Attributes\n")[2]
-    return found | {name for line in re.findall(r"^    (\w[\w, ]*) : ", attributes, re.M) for name in line.split(", ")}
+    attributes = (inspect.getdoc(kind) or "").partition("Attributes\n")[2]
+    return found | {name for line in re.findall(r"^(\w[\w, ]*) : ", attributes, re.M) for name in line.split(", ")}
 
 
 @pytest.mark.parametrize(("embedded", "remote"), PAIRS, ids=lambda kind: kind.__name__)
