@@ -139,6 +139,16 @@ def _making(
     return awaited
 
 
+def _looking(
+    verb: Callable[Concatenate[Database, P], T],
+) -> Callable[Concatenate[AsyncDatabase, P], Coroutine[Any, Any, T]]:
+    @wraps(verb)
+    async def awaited(self: AsyncDatabase, /, *args: P.args, **kwargs: P.kwargs) -> T:
+        return await self.look(verb, self._target, *args, **kwargs)
+
+    return awaited
+
+
 class AsyncDatabase(Awaited[Database]):
     """An embedded database with the verbs of `Database`, awaited; made by `open`. It is usable from any event loop."""
 
@@ -155,6 +165,14 @@ class AsyncDatabase(Awaited[Database]):
         """Call a function that may write in one of the threads, in a batch in that of the batch."""
         batch = self._batch()
         return await (self._threads if batch is None else batch).write(call, *args, **kwargs)
+
+    async def look(self, call: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call a function that changes nothing and may wait for the end of writes.
+
+        In a batch its thread calls it, which is told that it would wait for itself.
+        """
+        batch = self._batch()
+        return await (self.read if batch is None else batch.write)(call, *args, **kwargs)
 
     def _batch(self) -> AsyncBatch | None:
         return next((batch for batch in _batches.get() if batch.database is self and batch.is_open), None)
@@ -195,8 +213,8 @@ class AsyncDatabase(Awaited[Database]):
         return [*iter(self._target)]
 
     async def wait(self, task: Task, timeout: float | None = None) -> Any:
-        """Wait until a task has ended; see `Task.wait`."""
-        return await self.read(task.wait, timeout)
+        """Wait until a task has ended; see `Task.wait`. Raises ConfigError in a batch, whose end the task waits for."""
+        return await self.look(task.wait, timeout)
 
     @property
     def vectorizers(self) -> Fleet:
@@ -211,7 +229,7 @@ class AsyncDatabase(Awaited[Database]):
     backup = writing(Database.backup)
     refresh = writing(Database.refresh)
     promote = writing(Database.promote)
-    check = reading(Database.check)
+    check = _looking(Database.check)
     stats = reading(Database.stats)
     metrics = reading(Database.metrics)
 

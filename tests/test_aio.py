@@ -276,6 +276,25 @@ def test_all_of_a_batch_happens_or_none(tmp_path: Path) -> None:
         assert (len(database["a"]), list(database.kv)) == (10, ["after", "k"])
 
 
+def test_what_would_wait_for_the_end_of_a_batch_is_refused_in_it() -> None:
+    async def work(db: AsyncDatabase) -> None:
+        index = await db.create_index("a", dim=4)
+        await index.add_batch([f"{i}" for i in range(60)], ROWS)
+        done = await index.vacuum()
+        await db.wait(done)
+        async with db.batch():
+            await index.delete("0")
+            task = await index.compress("float16")
+            for call in (db.check(deep=True), db.wait(task), db.wait(task, 30), db.save()):
+                with pytest.raises(kektordb.ConfigError, match="outside"):
+                    await asyncio.wait_for(call, 20)
+            assert await db.wait(done) == {"n_removed": 0, "reclaimed_bytes": 0}
+        await db.wait(task)
+        assert (await db.check(deep=True)).verdict == "sound"
+
+    run(work)
+
+
 def test_others_wait_for_a_batch() -> None:
     async def work(db: AsyncDatabase) -> None:
         begun, order = asyncio.Event(), []
