@@ -323,11 +323,12 @@ class _OsLock:
             os.lseek(self._descriptor, 0, os.SEEK_SET)
             holder = os.read(self._descriptor, 200).decode("utf-8", "replace").strip() or "an unknown process"
             self.release()
-            raise DatabaseLocked(f"{self._folder} is open for writing in {holder}") from None
+            own = "this process, " if holder.startswith(f"{_this_process()} ") else ""
+            raise DatabaseLocked(f"{self._folder} is open for writing in {own}{holder}") from None
         except BaseException:
             self.release()
             raise
-        note = f"process {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
+        note = f"{_this_process()} since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"
         with contextlib.suppress(OSError):  # the note only serves the error message; a full disk must not matter
             os.ftruncate(self._descriptor, 0)
             os.lseek(self._descriptor, 0, os.SEEK_SET)
@@ -378,6 +379,10 @@ class _OsLock:
     def __del__(self) -> None:
         if getattr(self, "_descriptor", -1) >= 0:
             self.release()
+
+
+def _this_process() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"
 
 
 _held: weakref.WeakSet[_OsLock] = weakref.WeakSet()
