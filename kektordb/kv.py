@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from heapq import merge
@@ -20,6 +21,16 @@ MAX_VALUE_BYTES = 256 << 20
 LENGTHS = struct.Struct("<II")
 # The two objects beside their text (49 + 33 bytes) and their place in a dict (about 100 at its emptiest).
 PAIR_BYTES = 180
+# So many changes are looked at beside an order before a new one is made of both.
+MANY_CHANGES = 1024
+
+
+class _Order:
+    """The keys of one moment in order, which are not there before they are sorted, and what has come and gone since."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] | None = None  # set once: running iterators keep it
+        self.changes: list[tuple[str, bool]] = []  # keys, and whether they are there
 
 
 class KeyValue:
@@ -38,10 +49,8 @@ class KeyValue:
         self._pairs: dict[str, bytes] = {}
         self.n_own = 0
         self._n_text_bytes = 0
-        # Counts the changes of the set of keys, after each: an order that was sorted too early shows an older count.
-        self._version = 0
-        # Replaced, never changed, so that running iterators keep theirs.
-        self._ordered: tuple[int, list[str]] = (0, [])
+        self._order: _Order | None = None
+        self._order_lock = threading.Lock()
         self.links = Links()
 
     def __len__(self) -> int:
@@ -60,7 +69,7 @@ class KeyValue:
         self._pairs[key] = value
         if before is None:
             self._n_text_bytes += _utf8_size(key) + len(value)
-            self._version += 1
+            self._note(key, True)
             if key.startswith(RESERVED):
                 self.links.note(key)
             else:
@@ -74,7 +83,7 @@ class KeyValue:
         if before is None:
             return False
         self._n_text_bytes -= _utf8_size(key) + len(before)
-        self._version += 1
+        self._note(key, False)
         if key.startswith(RESERVED):
             self.links.forget(key)
         else:
@@ -83,18 +92,39 @@ class KeyValue:
 
     def prefix(self, prefix: str = "") -> Iterator[str]:
         """Iterate over the keys that begin with `prefix`, as they are now, in order of their UTF-8 bytes."""
-        version = self._version
-        sorted_at, ordered = self._ordered
-        if sorted_at != version:
-            # In one step for other threads: sorting the dict itself could meet a change half-way.
-            ordered = list(self._pairs)
-            ordered.sort()
-            self._ordered = (version, ordered)
-        return _run(ordered, prefix)
+        order = self._order
+        if order is None or (order.keys is not None and len(order.changes) > MANY_CHANGES):
+            order = self._sort(order)
+        if order is None or order.keys is None:
+            # Another thread sorts. The keys are copied in one step, and sorted then.
+            return _run(sorted(self._pairs), prefix)
+        changes = order.changes[:]
+        return _run(order.keys, prefix) if not changes else iter(_merged(order.keys, changes, prefix))
+
+    def _note(self, key: str, is_there: bool) -> None:
+        """Tell the order of a key that came or went, after that: an order that is begun meanwhile has it or is told."""
+        with self._order_lock:
+            order = self._order
+            if order is not None:
+                order.changes.append((key, is_there))
+                if len(order.changes) > MANY_CHANGES + len(self._pairs) // 4:
+                    self._order = None  # nobody asks for it
+
+    def _sort(self, old: _Order | None) -> _Order | None:
+        """Put a new order in the place of an old one; None when another thread has done so."""
+        order = _Order()
+        with self._order_lock:
+            if self._order is not old:
+                return None
+            self._order = order
+            changes = [] if old is None else old.changes
+        keys = None if old is None else old.keys
+        order.keys = sorted(self._pairs) if keys is None else _merged(keys, changes, "")
+        return order
 
     def memory_bytes(self) -> int:
         """Return the bytes that the pairs take, estimated."""
-        return self._n_text_bytes + PAIR_BYTES * len(self._pairs) + 8 * len(self._ordered[1])
+        return self._n_text_bytes + PAIR_BYTES * len(self._pairs) + 8 * len(self._pairs if self._order else ())
 
     def freeze(self) -> list[Section]:
         """Return the section ``kv/pairs`` of the present state; costs a copy of the dict, not of its contents.
@@ -123,8 +153,7 @@ class KeyValue:
                 raise CorruptSnapshot(f"kv/pairs: key {key[:100]!r} stands twice", offset=start)
             fresh.set(key, bytes(data[start + n_key : at]))
         self._pairs, self.n_own, self._n_text_bytes = fresh._pairs, fresh.n_own, fresh._n_text_bytes
-        self.links = fresh.links
-        self._version += 1
+        self.links, self._order = fresh.links, None
 
 
 class _Encoding:
@@ -328,6 +357,15 @@ def _utf8(text: str, what: str) -> bytes:
 
 def _utf8_size(key: str) -> int:
     return len(key) if key.isascii() else len(key.encode())
+
+
+def _merged(ordered: list[str], changes: list[tuple[str, bool]], prefix: str) -> list[str]:
+    """Return the keys that begin with `prefix` of an order and the changes since, in order."""
+    last = dict(changes)
+    found = [key for key in _run(ordered, prefix) if key not in last]
+    found += sorted(key for key, is_there in last.items() if is_there and key.startswith(prefix))
+    found.sort()  # two runs, which takes little
+    return found
 
 
 def _run(ordered: list[str], prefix: str) -> Iterator[str]:

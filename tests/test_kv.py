@@ -49,7 +49,9 @@ def contents(state: KeyValue) -> dict[str, bytes | None]:
     return {key: state.get(key) for key in state.prefix()}
 
 
-def test_state_equals_a_sorted_dict_under_random_changes() -> None:
+@pytest.mark.parametrize("many", [0, 20, 1024])
+def test_state_equals_a_sorted_dict_under_random_changes(monkeypatch: pytest.MonkeyPatch, many: int) -> None:
+    monkeypatch.setattr("kektordb.kv.MANY_CHANGES", many)
     rng = random.Random(1)
     state, model = KeyValue(), dict[str, bytes]()
 
@@ -60,7 +62,7 @@ def test_state_equals_a_sorted_dict_under_random_changes() -> None:
         else:
             model[key] = rng.randbytes(rng.randrange(20))
             state.set(key, model[key])
-        if step % 50 == 0:
+        if step % (many or 50) < 2:
             prefix = key[: rng.randrange(len(key))]
             expected = sorted((k for k in model if k.startswith(prefix)), key=str.encode)
             assert list(state.prefix(prefix)) == expected
@@ -70,6 +72,21 @@ def test_state_equals_a_sorted_dict_under_random_changes() -> None:
     for found in (state, loaded(state.freeze())):
         assert (len(found), found.n_own) == (len(model), n_own)
         assert contents(found) == model
+
+
+def test_all_keys_are_not_sorted_anew_after_each_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = KeyValue()
+    for i in range(5000):
+        state.set(f"{i * 7919 % 5000:05d}", b"")
+    sorts, sort = [], KeyValue._sort
+    monkeypatch.setattr(KeyValue, "_sort", lambda *args: (sorts.append(1), sort(*args))[1])
+
+    for i in range(500):
+        state.set(f"new {i:03d}", b"")
+        state.delete(f"{i:05d}")
+        assert list(state.prefix("new")) == [f"new {n:03d}" for n in range(i + 1)]
+        assert next(state.prefix("0")) == f"{i + 1:05d}"
+    assert len(sorts) == 1
 
 
 def test_iterator_shows_the_keys_of_the_moment_it_was_made() -> None:
@@ -158,15 +175,18 @@ def test_order_is_never_stale_beside_a_writer() -> None:
     state = KeyValue()
     is_done = threading.Event()
     errors: list[str] = []
+    n_set = 0
 
     def write() -> None:
+        nonlocal n_set
         for i in range(3000):
             state.set(f"{i:05d}", b"")
+            n_set += 1
         is_done.set()
 
     def read() -> None:
         while not is_done.is_set():
-            seen = len(state)
+            seen = n_set
             keys = list(state.prefix())
             if len(keys) < seen or keys != sorted(keys):
                 errors.append(f"{len(keys)} keys after {seen}")
@@ -179,6 +199,34 @@ def test_order_is_never_stale_beside_a_writer() -> None:
 
     assert errors == []
     assert len(list(state.prefix())) == 3000
+
+
+def test_what_has_changed_is_seen_beside_other_threads_that_change_and_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each writes under a lock, as commits do, and must find its own keys at once, and those it deleted no more."""
+    monkeypatch.setattr("kektordb.kv.MANY_CHANGES", 30)
+    state, commits = KeyValue(), threading.Lock()
+    wrong: list[object] = []
+
+    def work(own: str) -> None:
+        mine: list[str] = []
+        for i in range(400):
+            with commits:
+                state.set(f"{own}{i:04d}", b"")
+            mine.append(f"{own}{i:04d}")
+            if i % 3 == 2:
+                with commits:
+                    state.delete(mine.pop(0))
+            found = list(state.prefix(own))
+            if found != mine:
+                wrong.append((found, mine))
+
+    threads = [threading.Thread(target=work, args=(own,)) for own in "abc"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not wrong
+    assert len(list(state.prefix())) == len(state)
 
 
 def test_view_is_a_mutable_mapping_in_key_order() -> None:
