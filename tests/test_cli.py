@@ -170,6 +170,46 @@ def test_a_reader_that_leaves_is_no_error(database: Path) -> None:
         assert b"Traceback" not in process.stderr.read()
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is always full")
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("output", ["stdout", "stderr"])
+def test_an_answer_that_cannot_be_written_is_a_failure(database: Path, options: list[str], output: str) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    path = database if output == "stdout" else database / "none"
+    command = [sys.executable, "-m", "kektordb", "info", str(path), *options]
+    with open("/dev/full", "wb") as full:
+        pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, output: full}
+        done = subprocess.run(command, check=False, env=environment, **pipes)
+    assert done.returncode == 3
+    if output == "stdout":
+        assert done.stderr.startswith(b"kektordb: ")
+        assert b"No space left" in done.stderr
+        assert done.stderr.count(b"\n") == 1
+
+
+def test_ctrl_c_while_modules_are_loaded_is_not_lost(database: Path) -> None:
+    # What Cython has modules do at their import swallows what is raised in it, such as the interrupt.
+    code = """
+import abc, signal, sys
+from kektordb import cli
+register, n = abc.ABCMeta.register, 0
+def interrupted(cls, other):
+    global n
+    if other.__name__ == "array" and other.__module__ != "array" and not n:
+        n = 1
+        signal.raise_signal(signal.SIGINT)
+    return register(cls, other)
+abc.ABCMeta.register = interrupted
+status = cli.main(sys.argv[1:])
+print(n)
+sys.exit(status)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-c", code, "info", str(database)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "1\n", "kektordb: interrupted\n")
+
+
 def commands() -> Iterator[tuple[str, argparse.ArgumentParser]]:
     (subparsers,) = [a for a in cli._parser()._actions if isinstance(a, argparse._SubParsersAction)]
     yield from subparsers.choices.items()

@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Workers(ThreadPoolExecutor):
     """An executor that knows of all its threads, and is left when they have ended, whenever Ctrl-C is pressed.
 
-    The one of the standard library forgets a thread when an interrupt comes while it is being started, and does not wait
-    for the others when one comes while it waits. They would go on with memory and files that are not there any more.
+    The one of the standard library forgets a thread when an interrupt comes while it is being started, and does not
+    wait for the others when one comes while it waits. They would go on with memory and files that are gone.
     """
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
