@@ -58,6 +58,30 @@ def query(seed: int) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"vector": query(1), "text": ""},
+        {"vector": query(1), "text": "", "snippet": True},
+        {"vector": np.zeros(DIM)},
+        {"vector": np.zeros(DIM), "explain": True},
+        {"vector": np.zeros(DIM), "text": "blue"},
+        {"vector": np.zeros(DIM), "text": "blue", "alpha": 1.0},
+        {"vector": np.zeros(DIM), "filter": "CONTAINS(text, 'blue')"},
+        {"text": ""},
+        {"text": "", "filter": "n > 10"},
+    ],
+)
+def test_zeros_and_no_words_mean_what_they_mean_embedded(both: Both, asked: dict[str, Any]) -> None:
+    embedded, index = both
+    expected, found = embedded.search(**asked), index.search(**asked)
+    assert found.ids == expected.ids
+    assert np.array_equal(found.scores, expected.scores)
+    assert np.array_equal(found.distances, expected.distances, equal_nan=True)
+    assert [hit.text_score for hit in found] == [hit.text_score for hit in expected]
+    assert [hit.snippet for hit in found] == [hit.snippet for hit in expected]
+
+
 def test_items_come_back_as_they_are_stored(both: Both) -> None:
     embedded, index = both
     assert index.ids() == embedded.ids()

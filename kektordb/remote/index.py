@@ -194,18 +194,14 @@ class RemoteIndex(IndexOfTexts, Tabular):
             vector, text = self._question(query_text, vector, text)
         alpha, fusion = check_fusion(alpha, fusion)
         body: dict[str, Any] = self._asked(k, ef_search, filter, params, include, recall)
-        body |= {"alpha": alpha, "fusion": fusion, "snippet": bool(snippet), "explain": bool(explain)}
+        body |= {"alpha": alpha, "fusion": fusion, "snippet": bool(snippet), "explain": bool(explain), "as_given": True}
         if text is not None:
             body["query_text"] = check_text(text)
         if vector is None:
             if text is None and (filter is None or not compile_filter(filter).ranks):
                 raise VectorError("expected a vector, a text, or both, got neither")
         else:
-            query = as_query(vector, 0)
-            if text is None and not (snippet or explain) and not query.any():
-                # The clients of the original send zeros for "no vector".
-                return self.search_batch(query[None, :], k, ef_search, filter, params, include, recall=recall)[0]
-            body["query_vector"] = query
+            body["query_vector"] = as_query(vector, 0)
         return RemoteResults(self._post("search-with-scores", body, repeatable=True)["results"])
 
     def search_batch(

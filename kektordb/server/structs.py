@@ -128,6 +128,7 @@ class Search(msgspec.Struct):
     recall: float | None = None
     graph_filter: Metadata | None = None
     snippet: bool | None = None
+    as_given: bool | None = None
 
 
 class SearchBatch(msgspec.Struct):
