@@ -615,3 +615,18 @@ def test_an_empty_list_matches_nothing(both: Both) -> None:
     assert index.count(~F("n").is_in([])) == N == embedded.count(~F("n").is_in([]))
     with pytest.raises(kektordb.FilterError):
         text_of(ast.Value("1"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["", 5, None, b"a", "x\ud800", "x" * 70_000], ids=lambda key: repr(key)[:10])
+def test_what_cannot_be_a_key_is_none(served: tuple[kektordb.Database, str], db: RemoteDatabase, key: Any) -> None:
+    for keys in (served[0].kv, db.kv):
+        assert key not in keys
+        assert keys.get(key) is None
+        assert keys.get_str(key) is None
+        assert keys.pop(key, b"other") == b"other"
+        with pytest.raises(KeyError):
+            keys[key]
+        with pytest.raises(KeyError):
+            del keys[key]
+        with pytest.raises(kektordb.ConfigError):
+            keys[key] = b"v"

@@ -26,11 +26,13 @@ class RemoteKeys(MutableMapping[str, bytes]):
     def __init__(self, transport: Transport) -> None:
         self._transport = transport
 
-    def _find(self, key: str) -> bytes | None:
-        if not key:
+    def _find(self, key: object) -> bytes | None:
+        try:
+            path = path_of("/kv", check_key(key))
+        except ConfigError:  # what cannot be a key is none
             return None
         try:
-            value = self._transport.get(path_of("/kv", key))["value"]
+            value = self._transport.get(path)["value"]
         except ServerError as error:
             if error.status == NOT_FOUND:
                 return None
@@ -38,7 +40,7 @@ class RemoteKeys(MutableMapping[str, bytes]):
         return value if isinstance(value, bytes) else str(value).encode()
 
     def __getitem__(self, key: str) -> bytes:
-        value = self._find(check_key(key))
+        value = self._find(key)
         if value is None:
             raise KeyError(key)
         return value
@@ -49,12 +51,12 @@ class RemoteKeys(MutableMapping[str, bytes]):
         self._transport.request("PUT", path_of("/kv", check_key(key)), body, repeatable=True)
 
     def __delitem__(self, key: str) -> None:
-        if self._find(check_key(key)) is None:
+        if self._find(key) is None:
             raise KeyError(key)
         self._transport.request("DELETE", path_of("/kv", key), repeatable=True)
 
     def __contains__(self, key: object) -> bool:
-        return isinstance(key, str) and self._find(key) is not None
+        return self._find(key) is not None
 
     def __len__(self) -> int:
         return sum(1 for _ in self.prefix(""))
