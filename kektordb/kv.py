@@ -326,7 +326,7 @@ class AllKeys(KeyValueView):
         return len(self._database._kv())
 
 
-def check_key(key: str) -> str:
+def check_key(key: object) -> str:
     """Return `key` if it is a str of 1 to 65,536 UTF-8 bytes; else raise ConfigError."""
     if not isinstance(key, str):
         raise ConfigError(f"expected a str as key, got {type(key).__name__}")

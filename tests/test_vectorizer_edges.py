@@ -16,7 +16,9 @@ from syncer import stub
 
 import kektordb
 from kektordb import cli
+from kektordb.commands.vectorize import News
 from kektordb.server.app import create_app
+from kektordb.vectorizer import Counts
 
 TIMEOUT_S = 30.0
 
@@ -190,3 +192,35 @@ def test_it_follows_changes_until_it_is_told_to_end(folder: Path, tmp_path: Path
     assert "3 documents" in out
     with kektordb.open(tmp_path / "db") as db:
         assert len(db["docs"]) == 3
+
+
+def test_a_document_that_fails_is_no_failure_of_a_watcher(folder: Path, tmp_path: Path) -> None:
+    (folder / "broken.jsonl").write_text("{broken")
+    flags = ["--index", "docs", "--embedder", "hashing:64", "--data-dir", str(tmp_path / "db"), "--watch"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kektordb", "vectorize", str(folder), *flags],
+        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ},
+    )  # fmt: skip
+    assert process.stderr is not None
+    assert any(line.startswith("docs: 3 documents, 2 changed") for line in process.stderr)
+    process.send_signal(signal.SIGTERM)
+    out, errors = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 0, errors
+    assert "failed: broken.jsonl" in out
+
+
+def test_what_fails_again_and_again_is_told_once() -> None:
+    news = News()
+    passes = [
+        (Counts(n_changed=2), True),
+        (Counts(), False),
+        (Counts(n_failed=2), True),
+        (Counts(n_failed=1, n_waiting=1), False),
+        (Counts(n_waiting=2), False),
+        (Counts(n_failed=1, n_waiting=2), True),
+        (Counts(n_vanished=1, n_waiting=3), True),
+        (Counts(n_waiting=2), True),
+        (Counts(), True),
+        (Counts(), False),
+    ]
+    assert [news.are_in(counts) for counts, _ in passes] == [is_told for _, is_told in passes]

@@ -60,7 +60,8 @@ def _vectorize(arguments: Namespace) -> Answer:
     where = arguments.data_dir or os.environ.get("KEKTOR_DATA_DIR") or DEFAULT_DIRECTORY
     with Database.open(where) as database:
         status = _watch(database, arguments) if arguments.watch else _once(database, arguments)
-    return _answer(status)
+    # Who watches was told to end: whatever failed on the way, that has been done.
+    return _answer(status, DONE if arguments.watch or not status.n_failed else FAILED)
 
 
 def _once(database: Database, arguments: Namespace) -> Status:
@@ -70,11 +71,25 @@ def _once(database: Database, arguments: Namespace) -> Status:
     return vectorize(database, arguments.path, progress=bar(arguments), watch=False, schedule=None, **options).status()
 
 
+class News:
+    """Tells which passes are worth a line: what fails again and again is tried again and again."""
+
+    def __init__(self) -> None:
+        self._n_missing = 0
+
+    def are_in(self, counts: Counts) -> bool:
+        """Tell whether a pass changed something, or how many documents are missing."""
+        before, self._n_missing = self._n_missing, counts.n_failed + counts.n_waiting
+        return bool(counts.n_changed or counts.n_vanished or self._n_missing != before)
+
+
 def _watch(database: Database, arguments: Namespace) -> Status:
     from kektordb.vectorizer.starting import vectorize
 
+    news = News()
+
     def show(counts: Counts) -> None:
-        if not arguments.quiet and (counts.n_changed or counts.n_vanished or counts.n_failed):
+        if news.are_in(counts) and not arguments.quiet:
             print(f"{arguments.index}: {_told(counts)}", file=sys.stderr, flush=True)
 
     def leave(*_: object) -> NoReturn:
@@ -124,14 +139,14 @@ def _options(arguments: Namespace) -> dict[str, Any]:
     }
 
 
-def _answer(status: Status) -> Answer:
+def _answer(status: Status, exit_status: int) -> Answer:
     import msgspec
 
     lines = [f"{status.index}: {_told(status.counts)}"]
     lines += [f"failed: {one.document}: {one.error}" for one in status.failed[:MAX_SHOWN]]
     if status.n_failed > MAX_SHOWN:
         lines.append(f"failed: {status.n_failed - MAX_SHOWN:,} more")
-    return Answer(msgspec.to_builtins(status), "\n".join(lines), FAILED if status.n_failed else DONE)
+    return Answer(msgspec.to_builtins(status), "\n".join(lines), exit_status)
 
 
 def _told(counts: Counts) -> str:
