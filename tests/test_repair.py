@@ -426,6 +426,14 @@ def test_nothing_but_noise(tmp_path: Path) -> None:
         assert report.lost or round < 4
 
 
+@pytest.mark.parametrize("n_bytes", [0, 1, 39, 64, 100, 5000])
+def test_a_file_that_is_no_backup_is_lost(tmp_path: Path, n_bytes: int) -> None:
+    (tmp_path / "file").write_bytes(random.Random(7).randbytes(n_bytes))
+    report = mend(tmp_path / "file", tmp_path / "new")
+    assert [lost.what for lost in report.lost] == ["snapshot"]
+    assert report.n_items == 0
+
+
 def test_pairs_are_found_again_behind_a_loss() -> None:
     rng = random.Random(4)
     pairs = {f"key-{i}": rng.randbytes(rng.randrange(60)) for i in range(200)}

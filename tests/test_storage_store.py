@@ -286,8 +286,13 @@ def test_a_path_that_is_not_ours_is_refused_untouched(tmp_path):
         Store.open(tmp_path / "lost")
     with pytest.raises(StorageError, match="there is no database"):
         Store.open(tmp_path / "nothing", read_only=True)
-    with pytest.raises(StorageError, match="cannot read"):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StorageError, match="there is no database"):
+        Store.open(tmp_path / "empty", read_only=True)
+    with pytest.raises(StorageError, match="holiday"):
         Store.open(tmp_path / "folder", read_only=True)
+    with pytest.raises(CorruptSnapshot, match="manifest is missing"):
+        Store.open(tmp_path / "lost", read_only=True)
     with pytest.raises(StorageError, match="No such file"):
         Store.open(tmp_path / "nothing" / "below")
     assert os.listdir(tmp_path / "folder") == ["holiday.jpg"]

@@ -87,7 +87,7 @@ class Directory:
         Raises DatabaseLocked, StorageError, CorruptSnapshot.
         """
         if self.read_only:
-            self._require_directory()
+            self.require_manifest()
             self.manifest = self._read_manifest()
             return
         with naming_errors(f"cannot open {self.path}"):

@@ -285,7 +285,7 @@ def _snapshot_by_table(files: SnapshotFiles, number: int, check: int | None) -> 
     file, path = files.get(number), files.path_of(number)
     size = file.size()
     start = max(FILE_HEADER_BYTES, size - TABLE_BYTES) // ALIGNMENT * ALIGNMENT
-    tail = file.pread(size - start, start)
+    tail = file.pread(size - start, start) if size > start else b""
     for at, body, is_verified in _tables(tail, -start % ALIGNMENT, check):
         footer = Footer(start + at, len(body), xxh3_64_intdigest(body), b"", number)
         with contextlib.suppress(CorruptData):
