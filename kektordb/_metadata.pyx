@@ -535,7 +535,8 @@ cdef str _kind(object value):
         return f"{kind} of {value.bit_length()} bits"
     if isinstance(value, (int, float, bytes)):
         return f"{kind} {value!r:.80}"
-    return kind
+    module = type(value).__module__
+    return kind if module == "builtins" else f"{module}.{kind}"  # NumPy has a bool of its own
 
 
 cdef inline size_t _read_shape(const uint8_t* data, size_t n, uint32_t* shape) noexcept nogil:
