@@ -177,6 +177,19 @@ def test_what_keeps_it_from_starting_is_said(tmp_path: Path) -> None:
     assert "cannot listen on" in failing("--http-addr", f"127.0.0.1:{served.port}", "--data-dir", str(tmp_path / "new"))
     assert str(served.process.pid) in failing("--http-addr", "127.0.0.1:0", "--data-dir", str(tmp_path / "db"))
     assert "expected a token" in failing("--http-addr", ":0", "--data-dir", str(tmp_path / "new"))
+    (tmp_path / "token").write_text("x")
+    token = str(tmp_path / "token")
+    for flags in [
+        ("--auth-token-file", token, "--read-only-token-file", token),
+        ("--allowed-host", "db.example:9091"),
+        ("--allowed-host", "http://db.example"),
+        ("--allowed-host", ""),
+        ("--allowed-origin", "db.example"),
+        ("--allowed-origin", "https://db.example/"),
+        ("--allowed-origin", "*"),
+    ]:
+        expected = "expected another token" if token in flags else f"got {flags[-1]!r}"
+        assert expected in failing("--http-addr", "127.0.0.1:0", "--data-dir", str(tmp_path / "new"), *flags)
     assert not (tmp_path / "new").exists()
     assert served.end() == 0
 

@@ -67,7 +67,7 @@ def _add_security(parser: ArgumentParser) -> None:
         metavar="ORIGIN",
         action="append",
         default=[],
-        help="of web pages that may call, such as http://localhost:3000; may be given again",
+        help="of web pages whose requests come through a proxy, such as https://db.example; may be given again",
     )
     parser.add_argument("--profiling", action="store_true", help="serve /debug/profile")
 

@@ -93,7 +93,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
         Names in the Host header that are answered, without port; None for all. Others mean that a browser was led here
         by a name of somebody else.
     allowed_origins : tuple of str
-        Origins of web pages, such as ``http://localhost:3000``, that may call beside the server's own.
+        Origins of web pages, such as ``https://db.example``, whose requests are answered beside those of the server's
+        own: they come through a proxy, since no answer lets a browser hand it to a page of another origin.
     profiling : bool
         Whether ``/debug/profile`` is there.
     limits : Limits

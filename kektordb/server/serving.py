@@ -6,6 +6,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,8 @@ DEFAULT_DIRECTORY = "kektordb-data"
 # Requests that are not answered then are given up.
 SHUTDOWN_S = 60
 BACKLOG = 1024
+_HOST = re.compile(r"[^\s/@:\[\]]+|\[[0-9a-fA-F:.]+\]")
+_ORIGIN = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/@?#]+")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,6 +201,7 @@ def _options(settings: Settings, host: str) -> Options:
     On this machine alone any page in a browser could call under a name of its own that leads here; elsewhere the token
     keeps it out, and the names are not known.
     """
+    _check_names(settings)
     hosts: tuple[str, ...] | None = None
     if is_loopback(host):
         hosts = (*LOOPBACK, host, *settings.allowed_hosts)
@@ -212,6 +216,20 @@ def _options(settings: Settings, host: str) -> Options:
         profiling=settings.profiling,
         limits=settings.limits,
     )
+
+
+def _check_names(settings: Settings) -> None:
+    """Refuse what would let in nobody, or more than it says. Raises ConfigError."""
+    if settings.read_only_token is not None and settings.read_only_token == settings.token:
+        raise errors.ConfigError("expected another token for reading: who bears this one may write")
+    for name in settings.allowed_hosts:
+        if not _HOST.fullmatch(name):
+            raise errors.ConfigError(f"expected a host as a name without scheme and port, got {name!r:.80}")
+    for origin in settings.allowed_origins:
+        if not _ORIGIN.fullmatch(origin):
+            raise errors.ConfigError(
+                f"expected an origin such as https://db.example, without a path, as browsers send it, got {origin!r:.80}"
+            )
 
 
 def _listen(host: str, port: int) -> socket.socket:
