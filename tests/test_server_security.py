@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
 import os
@@ -377,6 +378,31 @@ def test_an_attack_is_refused_and_the_server_lives_on(served: Served, name: str)
         b'"text_language":""}\n',
     )
     assert served.memory_bytes() - before < LIMIT_BYTES
+
+
+def test_a_slow_body_is_told_so(served: Served) -> None:
+    body = b'{"index_name":"a","query_vector":[1]}'
+    for path in ("/kv/a", SEARCH):
+        assert served.raw(post(path, body)[:-1]).startswith(b"HTTP/1.1 408 ")
+    with served.connect() as connection:  # a head that came before
+        for _ in range(2):
+            connection.sendall(post(SEARCH, body))
+            assert read_answer(connection).startswith(b"HTTP/1.1 200 ")
+        connection.sendall(post(SEARCH, body)[:-1])
+        answer = read_answer(connection)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert b"connection: close" in answer
+        assert connection.recv(1) == b""
+
+
+def test_a_compressed_body_is_told_so(served: Served) -> None:
+    body = gzip.compress(b'{"index_name":"a","query_vector":[1]}')
+    for path in ("/kv/a", SEARCH):
+        answer = served.raw(post(path, body, b"content-encoding: gzip"))
+        assert answer.startswith(b"HTTP/1.1 415 ")
+        assert b"Content-Encoding" in answer
+    answer = served.raw(post(SEARCH, b'{"index_name":"a","query_vector":[1]}', b"content-encoding: identity"))
+    assert answer.startswith(b"HTTP/1.1 200 ")
 
 
 def test_connections_over_the_limit_are_sent_away(served: Served) -> None:

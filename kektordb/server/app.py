@@ -12,11 +12,13 @@ from functools import partial
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
 from kektordb import errors
 from kektordb.database import Database
 from kektordb.server.calls import Call, Raw, Reply, Table
 from kektordb.server.encodings import JSON, MSGPACK, check_depth, encode
-from kektordb.server.errors import HttpError, explain
+from kektordb.server.errors import HttpError, body_is_late, explain
 from kektordb.server.heads import Heads, Known
 from kektordb.server.holding import Held
 from kektordb.server.options import Options
@@ -175,7 +177,7 @@ class Application:
                         return body + part if body else part
                     body += part
         except TimeoutError:
-            raise HttpError(408, "the body did not come in time", headers=((b"connection", b"close"),)) from None
+            raise body_is_late() from None
 
     async def _in_thread(self, call: Call, body: bytes | bytearray | None) -> tuple[int, Any, bytes]:
         service = self.service
@@ -313,7 +315,10 @@ class Application:
             return
         if call.sends_msgpack:
             assert route.from_msgpack is not None
-            call.body = route.from_msgpack(body)
+            try:
+                call.body = route.from_msgpack(body)
+            except msgspec.DecodeError as error:
+                raise HttpError(400, f"invalid msgpack: {error}") from None
             return
         assert route.from_json is not None
         check_depth(body, self._limits.max_depth)

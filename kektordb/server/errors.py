@@ -6,7 +6,7 @@ import msgspec
 
 from kektordb import errors
 
-__all__ = ["HttpError", "explain"]
+__all__ = ["HttpError", "body_is_late", "explain"]
 
 # The first class that fits decides.
 STATUSES: tuple[tuple[type[BaseException], int], ...] = (
@@ -70,6 +70,11 @@ class HttpError(Exception):
         self.plain = plain
         self.headers = headers
         self.position = position
+
+
+def body_is_late() -> HttpError:
+    """Return the answer to a body that does not come."""
+    return HttpError(408, "the body did not come in time", headers=((b"connection", b"close"),))
 
 
 def explain(error: BaseException) -> HttpError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import http
+import time
 from typing import Any
 
 from uvicorn.config import Config
@@ -12,6 +13,7 @@ from uvicorn.server import ServerState
 
 from kektordb.server.app import ABORT, Answer, Application
 from kektordb.server.draining import Drain
+from kektordb.server.errors import body_is_late
 from kektordb.server.heads import END, MAX_HEAD_BYTES
 
 __all__ = ["protocol_for"]
@@ -176,7 +178,7 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
         def _await_body(self) -> None:
             """Give the body of a quick request its time; that of others is ASGI's to wait for."""
             if self._body_timer is None:
-                self._body_timer = self.loop.call_later(limits.body_s, self._give_up)
+                self._body_timer = self.loop.call_later(limits.body_s, self._refuse_body)
 
         def _stop_body_timer(self) -> None:
             if self._body_timer is not None:
@@ -184,9 +186,14 @@ def protocol_for(app: Application) -> type[HttpToolsProtocol]:
                 self._body_timer = None
 
         def _give_up(self) -> None:
-            self._head_timer = self._body_timer = None
+            self._head_timer = None
             if not self.transport.is_closing():
                 self.transport.close()
+
+        def _refuse_body(self) -> None:
+            self._body_timer = None
+            if not self.transport.is_closing():
+                self._write(app.refuse(None, "other", body_is_late(), time.perf_counter()), True)
 
         # ------------------------------------------------------------------------------------------- quick answers
 

@@ -65,7 +65,8 @@ class Door:
     def admit(self, headers: Iterable[tuple[bytes, bytes]], scheme: str = "http") -> Visitor:
         """Return what the headers say; their names are in lower case.
 
-        Raises HttpError: 400 or 421 for the Host, 403 for the Origin, 401 for the token, 413 for the announced size.
+        Raises HttpError: 400 or 421 for the Host, 403 for the Origin, 401 for the token, 413 for the announced size,
+        415 for a body that is compressed.
         """
         visitor = Visitor()
         host = origin = token = accept = None
@@ -79,6 +80,8 @@ class Door:
                 token = value
             elif name == b"content-length":
                 visitor.n_bytes = int(value) if value.isdigit() and len(value) < 19 else self._max_bytes + 1
+            elif name == b"content-encoding":
+                self._check_encoding(value)
             elif name == b"content-type":
                 visitor.sends_msgpack = b"msgpack" in value
             elif name == b"accept":
@@ -94,6 +97,12 @@ class Door:
         if visitor.n_bytes > self._max_bytes:
             raise self.too_large()
         return visitor
+
+    def _check_encoding(self, value: bytes) -> None:
+        if value.lower() not in (b"", b"identity"):
+            raise HttpError(
+                415, "expected a body without Content-Encoding: compressed ones are not read", headers=_CLOSE
+            )
 
     def _check_host(self, host: bytes) -> None:
         if self._hosts is not None and _PORT.sub(b"", host).lower() not in self._hosts:

@@ -227,9 +227,7 @@ def _check_names(settings: Settings) -> None:
             raise errors.ConfigError(f"expected a host as a name without scheme and port, got {name!r:.80}")
     for origin in settings.allowed_origins:
         if not _ORIGIN.fullmatch(origin):
-            raise errors.ConfigError(
-                f"expected an origin such as https://db.example, without a path, as browsers send it, got {origin!r:.80}"
-            )
+            raise errors.ConfigError(f"expected an origin such as https://db.example, and no path, got {origin!r:.80}")
 
 
 def _listen(host: str, port: int) -> socket.socket:
