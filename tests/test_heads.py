@@ -150,6 +150,7 @@ def test_a_body_that_does_not_come_is_given_up(served: Served, is_known: bool) -
         marked = request(7) if is_known else request(7, b"x-never: seen")
         connection.sendall(marked[:-1])
         began = time.monotonic()
+        assert read_answer(connection).startswith(b"HTTP/1.1 408 ")
         assert connection.recv(1000) == b""
         assert 0.3 < time.monotonic() - began < 8
 
