@@ -49,7 +49,7 @@ def tls_context(secure: bool, ca_file: str | os.PathLike[str] | None, verify: bo
     try:
         context = ssl.create_default_context(cafile=None if ca_file is None else os.fsdecode(ca_file))
     except (OSError, TypeError) as error:  # of ssl, too
-        raise ConfigError(f"cannot read the certificates of ca_file: {error}") from None
+        raise ConfigError(f"cannot read the certificates in {ca_file!r:.200}: {error}") from None
     if not verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -180,6 +180,17 @@ def test_vectors_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     (tmp_path / "ids").write_text("one\n")
     error = answer(capsys, "import", tmp_path / "npy", "c", tmp_path / "x.npy", *beside, status=3)["error"]
     assert "a line for each of the 50 rows" in error["message"]
+    for name, more in (("ids", "one more\n"), ("of", "{}\n")):
+        (tmp_path / "ids").write_text("".join(f"{id}\n" for id in IDS))
+        (tmp_path / "of").write_text("".join(json.dumps(of) + "\n" for of in METADATA))
+        with (tmp_path / name).open("a") as file:
+            file.write("\n" + more)
+        error = answer(capsys, "import", tmp_path / "more", "a", tmp_path / "x.npy", *beside, status=3)["error"]
+        assert "50 rows" in error["message"]
+        assert error["message"].endswith("got more")
+        assert items_of(tmp_path / "more") == {}
+        (tmp_path / name).write_text((tmp_path / name).read_text().removesuffix(more))  # an empty line is none
+    run(capsys, "import", tmp_path / "more", "a", tmp_path / "x.npy", *beside)
 
 
 def test_csv_of_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -213,6 +213,11 @@ def test_options_that_make_no_sense_are_refused(url: str, options: dict[str, Any
             make(url, token=TOKEN, **options)  # type: ignore[operator]
 
 
+def test_certificates_that_cannot_be_read_are_named() -> None:
+    with pytest.raises(ConfigError, match="nowhere/x.pem"):
+        connect("https://localhost", token=TOKEN, ca_file="/nowhere/x.pem")
+
+
 def test_an_address_without_a_port_means_the_same_to_all() -> None:
     for url, port in (
         ("http://db.example", 9091),

@@ -237,7 +237,16 @@ def _with_columns(path: str, rows: npt.NDArray[Any], ids: str | None, metadata: 
         if len(some) < len(part) or len(of) < len(part):
             short = ids if len(some) < len(part) else metadata
             raise ConfigError(f"{short}: expected a line for each of the {len(rows)} rows of {path}")
+        if start + size >= len(rows):
+            _require_end(names, ids, path, len(rows))
+            _require_end(beside if metadata is not None else iter(()), metadata, path, len(rows))
         yield Part(some, part, of)
+
+
+def _require_end(left: Iterator[Any], name: str | None, path: str, n_rows: int) -> None:
+    """Refuse a file beside one of vectors that has more lines, but for empty ones: it belongs to another."""
+    if any(line not in (None, "") for line in left):
+        raise ConfigError(f"{name}: expected a line for each of the {n_rows} rows of {path}, got more")
 
 
 def _texts(path: str) -> Iterator[str]:
