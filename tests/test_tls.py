@@ -214,7 +214,7 @@ def test_options_that_make_no_sense_are_refused(url: str, options: dict[str, Any
 
 
 def test_certificates_that_cannot_be_read_are_named() -> None:
-    with pytest.raises(ConfigError, match="nowhere/x.pem"):
+    with pytest.raises(ConfigError, match=r"nowhere/x\.pem"):
         connect("https://localhost", token=TOKEN, ca_file="/nowhere/x.pem")
 
 
