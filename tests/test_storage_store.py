@@ -1,5 +1,6 @@
 """The store as the database sees it: what goes in comes out, by every door."""
 
+import errno
 import multiprocessing
 import os
 import pathlib
@@ -23,7 +24,7 @@ from kektordb.errors import (
     StorageError,
     StorageFailed,
 )
-from kektordb.storage import Store
+from kektordb.storage import OsBackend, Store
 from kektordb.types import Section
 
 
@@ -297,6 +298,15 @@ def test_a_path_that_is_not_ours_is_refused_untouched(tmp_path):
         Store.open(tmp_path / "nothing" / "below")
     assert os.listdir(tmp_path / "folder") == ["holiday.jpg"]
     assert os.listdir(tmp_path / "lost") == ["snapshot-000003.kdb"]
+
+
+def test_a_directory_that_may_not_be_read_is_a_named_error(tmp_path, monkeypatch):
+    def refuse(self, path):
+        raise PermissionError(errno.EACCES, "Permission denied", path)
+
+    monkeypatch.setattr(OsBackend, "listdir", refuse)
+    with pytest.raises(StorageError, match="cannot read .*: Permission denied"):
+        Store.open(tmp_path, read_only=True)
 
 
 @pytest.mark.parametrize("name", ["MANIFEST", "log-000002.aof", "snapshot-000001.kdb"])

@@ -137,10 +137,11 @@ class Directory:
 
     def require_manifest(self) -> None:
         """Raise CorruptSnapshot when only the manifest is missing, StorageError when there is no database."""
-        self._require_directory()
-        if not self.backend.exists(self.join(MANIFEST)):
-            self._require_unused()
-            raise StorageError(f"{self.path}: there is no database")
+        with naming_errors(f"cannot read {self.path}"):
+            self._require_directory()
+            if not self.backend.exists(self.join(MANIFEST)):
+                self._require_unused()
+                raise StorageError(f"{self.path}: there is no database")
 
     def unlock(self) -> None:
         """Release the lock; a second call does nothing."""
