@@ -305,7 +305,7 @@ def test_a_directory_that_may_not_be_read_is_a_named_error(tmp_path, monkeypatch
         raise PermissionError(errno.EACCES, "Permission denied", path)
 
     monkeypatch.setattr(OsBackend, "listdir", refuse)
-    with pytest.raises(StorageError, match="cannot read .*: Permission denied"):
+    with pytest.raises(StorageError, match=r"cannot read .*: Permission denied"):
         Store.open(tmp_path, read_only=True)
 
 
