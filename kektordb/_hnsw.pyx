@@ -41,6 +41,7 @@ from kektordb._walk cimport (
     slot_of,
     top_level,
     unlock,
+    wipe_scratch,
 )
 from kektordb.errors import CorruptSnapshot
 from kektordb.types import Section
@@ -321,10 +322,16 @@ cdef class Graph:
 
         The vectors have room for as many rows as this graph. Nothing else runs meanwhile.
         """
+        cdef Scratch* s = self.free
         self.vectors = vectors
         self.codes = codes
         self.attach()
         self.point()
+        while s != NULL:
+            wipe_scratch(s, &self.core)
+            s = s.next
+        if self.writer != NULL:
+            wipe_scratch(self.writer, &self.core)
 
     def link(self, Py_ssize_t first, Py_ssize_t n, int n_threads):
         """Link `n` appended rows into the graph. Releases the GIL; searches may run meanwhile.

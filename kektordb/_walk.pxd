@@ -229,3 +229,4 @@ cdef void rekey(const Space* space, Scratch* s, const void* query, Py_ssize_t n)
 cdef Py_ssize_t mark(Scratch* s, Py_ssize_t n) noexcept nogil
 cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_rows, Py_ssize_t n_pool) noexcept nogil
 cdef void free_scratch(Scratch* s) noexcept nogil
+cdef void wipe_scratch(Scratch* s, const Core* g) noexcept nogil

@@ -7,7 +7,7 @@ expanded per step, and work lists that grow without a branch. The same for rows 
 from libc.math cimport sqrt
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc, qsort, realloc
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from kektordb._distance cimport TAIL_BYTES, QueryTail
 from kektordb._memory cimport is_refused
@@ -289,6 +289,14 @@ cdef void free_scratch(Scratch* s) noexcept nogil:
     free(s.row)
     free(s.code)
     free(s)
+
+
+cdef void wipe_scratch(Scratch* s, const Core* g) noexcept nogil:
+    """Forget queries: what stands behind their components, and where, goes with the precision of the rows."""
+    memset(s.query, 0, g.codes.d * sizeof(float) + TAIL_BYTES)
+    memset(s.asked, 0, g.codes.d * sizeof(float) + TAIL_BYTES)
+    memset(s.row, 0, g.codes.d * sizeof(float) + TAIL_BYTES)
+    memset(s.code, 0, g.codes.d + TAIL_BYTES)
 
 
 cdef bint fit_scratch(Scratch* s, const Core* g, Py_ssize_t n_rows, Py_ssize_t n_pool) noexcept nogil:

@@ -321,6 +321,25 @@ def test_any_precision_becomes_any_other(metric: str) -> None:
         assert np.quantile(np.abs(vectors(index) - exact), 0.999) < 0.05
 
 
+@pytest.mark.parametrize("dim", [6, 17, 40])
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_searches_of_one_precision_left_behind_does_not_disturb_those_of_another(metric: str, dim: int) -> None:
+    rows = clusters(1300, dim, 3)
+    with open_(":memory:") as db:
+        index = db.create_index("x", metric=metric, precision="int8", m=8, ef_construction=60, text_language="simple")
+        index.add_batch([f"i{n}" for n in range(1300)], rows, [{"word": f"w{n % 7}"} for n in range(1300)])
+        for precision in ("float16", "int8", "float32", "int8", "float16", "float32"):
+            index.add("one more", rows[0])
+            index.search(rows[0], text="w1")
+            index.delete("one more")
+            turn(db, precision)
+            ids, present = index.ids(), vectors(index)
+            for query in rows[:200:20] + 0.1:
+                truth = distances(metric, present, query)
+                for hit in [*index.search(query), *index.search(query, text="w1", alpha=0.7)]:
+                    assert hit.distance == pytest.approx(truth[ids.index(hit.id)], rel=1e-3, abs=1e-3)
+
+
 def test_an_empty_index_is_compressed_for_what_comes(tmp_path: Path) -> None:
     with open_(tmp_path / "db") as db:
         for name, dim in (("open", None), ("fixed", 20)):
