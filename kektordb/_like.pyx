@@ -6,6 +6,10 @@ cdef extern from "Python.h" nogil:
     # Looks into constant tables, so that it needs no GIL.
     uint32_t Py_UNICODE_TOLOWER(uint32_t character) noexcept
 
+cdef enum:
+    SIGMA = 0x3C3
+    FINAL_SIGMA = 0x3C2
+
 
 cdef bytes after_prefix(bytes prefix):
     """Return the first bytes after all texts that begin with `prefix`; UTF-8 has no byte 255."""
@@ -68,7 +72,7 @@ cdef inline Py_ssize_t _next_character(const char* data, Py_ssize_t at, Py_ssize
 
 cdef str in_lower_case(str text):
     """Return a text as `lower` would: character by character, so that wildcards count the same ones."""
-    return "".join([chr(Py_UNICODE_TOLOWER(ord(character))) for character in text])
+    return "".join([chr(_lowered(ord(character))) for character in text])
 
 
 cdef Py_ssize_t lower(const char* data, Py_ssize_t n, char* out) noexcept nogil:
@@ -89,8 +93,14 @@ cdef Py_ssize_t lower(const char* data, Py_ssize_t n, char* out) noexcept nogil:
         for at in range(at + 1, stop):
             character = (character << 6) | (<unsigned char>data[at] & 0x3F)
         at = stop
-        n_out += _encode(Py_UNICODE_TOLOWER(character), out + n_out)
+        n_out += _encode(_lowered(character), out + n_out)
     return n_out
+
+
+cdef inline uint32_t _lowered(uint32_t character) noexcept nogil:
+    character = Py_UNICODE_TOLOWER(character)
+    # The one letter that has two lower cases: which, depends on whether it ends a word.
+    return SIGMA if character == FINAL_SIGMA else character
 
 
 cdef inline Py_ssize_t _encode(uint32_t character, char* out) noexcept nogil:

@@ -131,8 +131,11 @@ def looks_like_number(text: str) -> int | float | None:
 
 
 def lower(text: str) -> str:
-    """Return a text in lower case, character by character: the one that becomes two becomes the first of them."""
-    return "".join(character.lower()[0] for character in text)
+    """Return a text in lower case, character by character: the one that becomes two becomes the first of them.
+
+    The sigma at the end of a word is one like others.
+    """
+    return "".join(character.lower()[0] for character in text).replace("\u03c2", "\u03c3")
 
 
 def like_pattern(pattern: str) -> re.Pattern[str]:

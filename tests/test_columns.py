@@ -384,6 +384,15 @@ def test_every_letter_of_unicode_is_found_in_either_case() -> None:
         assert found == {slot for slot, one in enumerate(letters) if lower(one) == lower(letter)}, letter
 
 
+def test_a_greek_word_is_found_in_either_case_though_its_last_letter_has_two_lower_cases() -> None:
+    columns = Columns()
+    for slot, text in enumerate(("Οδυσσεύς", "ΟΔΥΣΣΕΎΣ", "οδυσσεύσ", "ΟΔΥΣΣΕΎ")):
+        columns.add(slot, {"t": text})
+    for pattern in ("οδυσσεύς", "ΟΔΥΣΣΕΎΣ", "%ΕΎΣ", "%ύς"):
+        rows = make_plan(ast.Like("t", value_of(pattern), True)).run(columns, 4)
+        assert list(rows.slots()) == [0, 1, 2], pattern
+
+
 def test_estimates_are_exact_for_single_values_and_close_for_patterns() -> None:
     columns = Columns(100)
     for slot in range(10_000):
