@@ -511,10 +511,8 @@ cdef class Graph:
         self.thaw()
         upper = (<char*>self.core.upper)[:self.n_upper * self.core.m * sizeof(slot_t)] if self.n_upper else b""
         if chunks:
-            # A chunk is copied whole, so the region must cover the last one.
-            self.links.grow((chunks << COW_SHIFT) * list_bytes)
+            # The last chunk may be copied when more rows have come in.
             self.shadow.grow((chunks << COW_SHIFT) * list_bytes)
-            self.point()
             self.core.cow_shadow = <slot_t*>self.shadow.data
             self.core.cow_done = <uint8_t*>PyMem_Calloc(chunks, 1)
             self.core.cow_locks = <uint8_t*>PyMem_Calloc(chunks, 1)

@@ -56,11 +56,11 @@ cdef uint64_t EMPTY = <uint64_t>-1
 # ------------------------------------------------------------------------------------------------- changing a list
 
 cdef void cow_copy(Core* g, Py_ssize_t chunk) noexcept nogil:
-    """Keep a chunk of level 0 as it was when the view was frozen."""
-    cdef Py_ssize_t size = g.width << COW_SHIFT
+    """Keep a chunk of level 0 as it was when the view was frozen; of the last one, the rows that there are."""
+    cdef Py_ssize_t first = chunk << COW_SHIFT, n = min(g.n - first, <Py_ssize_t>1 << COW_SHIFT)
     lock(&g.cow_locks[chunk])
     if not load_flag(&g.cow_done[chunk]):
-        memcpy(g.cow_shadow + chunk * size, g.links + chunk * size, size * sizeof(slot_t))
+        memcpy(g.cow_shadow + first * g.width, g.links + first * g.width, n * g.width * sizeof(slot_t))
         set_flag(&g.cow_done[chunk])
     unlock(&g.cow_locks[chunk])
 

@@ -400,6 +400,27 @@ def test_rows_are_linked_from_python_threads_beside_searches_and_a_save(coded: b
     assert len(lost) <= 5
 
 
+def test_a_view_stays_as_it_was_when_rows_come_into_its_last_chunk_and_the_next_one() -> None:
+    rows = clusters(8500, 3, 20)
+    graph = build(rows[:8000], ef=20)
+    before = Sections(graph.freeze()).data
+    sections = graph.freeze()
+    extend(graph, rows[8000:])
+
+    assert Sections(sections).data == before
+    assert graph.fault() == ""
+
+
+def test_a_view_of_a_row_is_read_without_memory_for_thousands() -> None:
+    resource = pytest.importorskip("resource")
+    graph = build(clusters(1, 3, 1))
+    sections = graph.freeze()
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    assert len(Sections(sections).data["graph/links"]) == 4 * 32
+
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 100
+
+
 @pytest.mark.parametrize("dim", [3, 128])
 def test_bringing_pages_in_changes_nothing(dim: int) -> None:
     rows = clusters(5000, dim, 5)
