@@ -112,22 +112,21 @@ class Pending:
 
     Attributes
     ----------
-    keys : dict
-        Pending values by key; None where a key goes.
+    pairs : PendingPairs or None
+        In a batch, which may look at them.
     """
 
-    __slots__ = ("_dims", "_in_batch", "_items", "keys", "state")
+    __slots__ = ("_dims", "_items", "pairs", "state")
 
     def __init__(self, state: State, in_batch: bool = False) -> None:
         self.state = state
-        self._in_batch = in_batch
         self._items: dict[tuple[int, str], bytes | None] = {}
-        self.keys: dict[str, bytes | None] = {}
+        self.pairs = PendingPairs(state.kv) if in_batch else None
         self._dims: dict[int, int] = {}
 
     def settle(self) -> None:
         """Say that a write needs the state itself. Raises Unsettled when operations on items may be pending."""
-        if self._items or self._in_batch:
+        if self._items or self.pairs is not None:
             raise Unsettled
 
     @property
@@ -147,10 +146,10 @@ class Pending:
                     self._items[operation.number, id] = None
             case PutMetadata():
                 self._items[operation.number, operation.id] = operation.metadata
-            case PutKey():
-                self.keys[operation.key] = operation.value
-            case DeleteKey():
-                self.keys[operation.key] = None
+            case PutKey() if self.pairs is not None:
+                self.pairs.change(operation.key, operation.value)
+            case DeleteKey() if self.pairs is not None:
+                self.pairs.change(operation.key, None)
             case Group():
                 for member in operation.members():
                     self.note(member)
@@ -371,8 +370,9 @@ class Commits:
 
     def kv(self) -> KeyValue | PendingPairs:
         """Return the key-value pairs as the calling thread sees them: with the changes of its own batch."""
-        batch, pairs = self._batch, self._state.kv
-        return pairs if batch is None or batch.thread != _get_ident() else PendingPairs(pairs, batch.pending.keys)
+        batch = self._batch
+        own = None if batch is None or batch.thread != _get_ident() else batch.pending.pairs
+        return self._state.kv if own is None else own
 
     def end_batch(self, keep: bool) -> None:
         """Let the collected writes happen as one, or forget them."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import threading
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, MutableMapping
 from heapq import merge
 from typing import Protocol, overload
 
@@ -99,7 +99,7 @@ class KeyValue:
             # Another thread sorts. The keys are copied in one step, and sorted then.
             return _run(sorted(self._pairs), prefix)
         changes = order.changes[:]
-        return _run(order.keys, prefix) if not changes else iter(_merged(order.keys, changes, prefix))
+        return _run(order.keys, prefix) if not changes else _woven(order.keys, changes, prefix)
 
     def _note(self, key: str, is_there: bool) -> None:
         """Tell the order of a key that came or went, after that: an order that is begun meanwhile has it or is told."""
@@ -119,7 +119,7 @@ class KeyValue:
             self._order = order
             changes = [] if old is None else old.changes
         keys = None if old is None else old.keys
-        order.keys = sorted(self._pairs) if keys is None else _merged(keys, changes, "")
+        order.keys = sorted(self._pairs) if keys is None else list(_woven(keys, changes, ""))
         return order
 
     def memory_bytes(self) -> int:
@@ -192,43 +192,52 @@ class _Encoding:
 
 
 class PendingPairs:
-    """Pairs as they will be when pending changes are applied.
+    """Pairs as they will be when the changes of a batch are applied; for the thread of the batch alone.
 
     Parameters
     ----------
     pairs : KeyValue
         As they are; nobody changes them meanwhile.
-    changes : mapping from str to bytes or None
-        By key; None where the key goes.
     """
 
-    def __init__(self, pairs: KeyValue, changes: Mapping[str, bytes | None]) -> None:
+    def __init__(self, pairs: KeyValue) -> None:
         self._pairs = pairs
-        self._changes = changes
+        self._changes: dict[str, bytes | None] = {}  # None where a key goes
+        # Their keys alone: those that `pairs` has not, and those of `pairs` that go.
+        self._added, self._gone = KeyValue(), KeyValue()
 
     def __len__(self) -> int:
-        return len(self._pairs) + self._n_more(self._changes)
+        return len(self._pairs) + len(self._added) - len(self._gone)
 
     @property
     def n_own(self) -> int:
         """Keys of the user's own."""
-        return self._pairs.n_own + self._n_more(key for key in self._changes if not key.startswith(RESERVED))
-
-    def _n_more(self, changed: Iterable[str]) -> int:
-        return sum((key in self) - (key in self._pairs) for key in changed)
+        return self._pairs.n_own + self._added.n_own - self._gone.n_own
 
     def __contains__(self, key: object) -> bool:
-        return self._changes[key] is not None if key in self._changes else key in self._pairs  # type: ignore[index]
+        return self._changes[key] is not None if key in self._changes else key in self._pairs
 
     def get(self, key: str) -> bytes | None:
         """Return the value of a key, None when there is none."""
         return self._changes[key] if key in self._changes else self._pairs.get(key)
 
+    def change(self, key: str, value: bytes | None) -> None:
+        """Set the value of a key; None deletes it."""
+        self._changes[key] = value
+        if key in self._pairs:
+            if value is None:
+                self._gone.set(key, b"")
+            else:
+                self._gone.delete(key)
+        elif value is None:
+            self._added.delete(key)
+        else:
+            self._added.set(key, b"")
+
     def prefix(self, prefix: str = "") -> Iterator[str]:
         """Iterate over the keys that begin with `prefix`, as they are now, in order of their UTF-8 bytes."""
-        changed = frozenset(self._changes)
-        added = [key for key, value in self._changes.items() if value is not None and key.startswith(prefix)]
-        return merge((key for key in self._pairs.prefix(prefix) if key not in changed), sorted(added))
+        left = _without(self._pairs.prefix(prefix), self._gone.prefix(prefix))
+        return merge(left, self._added.prefix(prefix))
 
 
 class KeyValueDatabase(Protocol):
@@ -359,17 +368,35 @@ def _utf8_size(key: str) -> int:
     return len(key) if key.isascii() else len(key.encode())
 
 
-def _merged(ordered: list[str], changes: list[tuple[str, bool]], prefix: str) -> list[str]:
-    """Return the keys that begin with `prefix` of an order and the changes since, in order."""
+def _woven(ordered: list[str], changes: list[tuple[str, bool]], prefix: str) -> Iterator[str]:
+    """Iterate over the keys that begin with `prefix` of an order and the changes since, in order.
+
+    No more is looked at than the changes and the keys that are asked for.
+    """
     last = dict(changes)
-    found = [key for key in _run(ordered, prefix) if key not in last]
-    found += sorted(key for key, is_there in last.items() if is_there and key.startswith(prefix))
-    found.sort()  # two runs, which takes little
-    return found
+    at = bisect_left(ordered, prefix)
+    for key in sorted(key for key in last if key.startswith(prefix)):
+        place = bisect_left(ordered, key, at)
+        for i in range(at, place):
+            yield ordered[i]
+        at = place + (place < len(ordered) and ordered[place] == key)
+        if last[key]:
+            yield key
+    yield from _run(ordered, prefix, at)
 
 
-def _run(ordered: list[str], prefix: str) -> Iterator[str]:
-    for i in range(bisect_left(ordered, prefix), len(ordered)):
+def _run(ordered: list[str], prefix: str, start: int = 0) -> Iterator[str]:
+    for i in range(bisect_left(ordered, prefix, start), len(ordered)):
         if not ordered[i].startswith(prefix):
             return
         yield ordered[i]
+
+
+def _without(keys: Iterator[str], gone: Iterator[str]) -> Iterator[str]:
+    """Leave out keys of a row in order; all that go are in it, in the same order."""
+    out = next(gone, None)
+    for key in keys:
+        if key == out:
+            out = next(gone, None)
+        else:
+            yield key

@@ -6,6 +6,7 @@ import contextlib
 import random
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sections import Sections
@@ -393,3 +394,70 @@ def test_the_number_of_keys_is_right_beside_a_thread_that_changes_hidden_ones() 
     thread.join(20)
 
     assert seen == {1}
+
+
+def test_a_look_at_the_first_keys_after_a_change_does_not_go_through_all_of_them() -> None:
+    class Counted(list[str]):
+        def __getitem__(self, at: Any) -> Any:
+            seen.append(at)
+            return super().__getitem__(at)
+
+    seen: list[Any] = []
+    state = KeyValue()
+    for i in range(5000):
+        state.set(f"{i:05d}", b"")
+    next(state.prefix())
+    order = state._order
+    assert order is not None
+    assert order.keys is not None
+    order.keys = Counted(order.keys)
+
+    for i in range(20):
+        state.delete(f"{i:05d}")
+        state.set(f"x{i}", b"")
+        assert next(state.prefix()) == f"{i + 1:05d}"
+        assert next(state.prefix("03")) == "03000"
+    assert len(seen) < 20_000
+    assert list(state.prefix("0498")) == [f"0498{i}" for i in range(10)]
+
+
+def test_a_batch_sees_its_keys_without_going_through_all_its_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sorts, sort = [], KeyValue._sort
+    monkeypatch.setattr(KeyValue, "_sort", lambda *args: (sorts.append(1), sort(*args))[1])
+    with kektordb.open(":memory:") as db:
+        db.kv.update({f"old {i:03d}": b"" for i in range(300)})
+        with db.batch():
+            for i in range(300):
+                db.kv[f"new {i:03d}"] = b""
+                del db.kv[f"old {i:03d}"]
+                assert len(db.kv) == 300
+                assert next(db.kv.prefix("old"), None) == (f"old {i + 1:03d}" if i < 299 else None)
+                assert next(iter(db.kv)) == "new 000"
+        assert len(sorts) == 3
+        assert list(db.kv) == [f"new {i:03d}" for i in range(300)]
+
+
+def test_a_batch_equals_a_dict_under_random_changes() -> None:
+    rng = random.Random(3)
+    with kektordb.open(":memory:") as db:
+        model = {f"{rng.randrange(60):02d}": rng.randbytes(2) for _ in range(40)}
+        db.kv.update(model)
+        with db.batch():
+            AllKeys(db)[f"{RESERVED}kept"] = b""
+            for _ in range(2000):
+                key = f"{rng.randrange(60):02d}"
+                if rng.random() < 0.5 and key in model:
+                    del db.kv[key], model[key]
+                else:
+                    db.kv[key] = model[key] = rng.randbytes(2)
+                prefix = key[: rng.randrange(3)]
+                keys = db.kv.prefix(prefix)
+                seen = sorted(one for one in model if one.startswith(prefix))
+                first = next(keys, None)
+                if first is not None:
+                    value = model[first]
+                    del db.kv[first]  # what is begun shows what was there
+                    db.kv[first] = value
+                assert [one for one in (first, *keys) if one is not None] == seen
+                assert (len(db.kv), len(AllKeys(db))) == (len(model), len(model) + 1)
+        assert db.kv == model
