@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -517,3 +518,20 @@ def test_parameters_rank_too(index: kektordb.Index) -> None:
 
     assert asked.ids == index.search(filter="CONTAINS(t, 'running red') AND n < 5").ids
     assert asked.ids[0] in ("0", "2")
+
+
+def test_a_phrase_is_analysed_once_however_many_texts_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = Rows([{"t": f"the state of the art {i}"} for i in range(50)])
+    asked: list[str] = []
+    iterate = Analyzer.iterate
+
+    def noted(self: Analyzer, text: str, keep_stop_words: bool = False) -> Iterator[str]:
+        asked.append(text)
+        return iterate(self, text, keep_stop_words)
+
+    monkeypatch.setattr(Analyzer, "iterate", noted)
+    plan = compile_filter("CONTAINS(t, '\"state of the art\"')")
+    found = plan.run(rows.columns, rows.n, None, rows.texts)
+
+    assert found.count() == 50
+    assert sum("art" in text and not text[-1].isdigit() for text in asked) < 10

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from kektordb._bitmap import Bitmap
 from kektordb._columns import Columns
-from kektordb.text.snippet import contains_phrase
+from kektordb.text.snippet import phrase_finder
 
 if TYPE_CHECKING:
     from kektordb.text import Analyzer
@@ -132,7 +132,8 @@ def _keep_phrase(texts: Texts, field: str, phrase: str, rows: Bitmap) -> None:
     n_words = sum(1 for _ in analyzer.iterate(phrase, keep_stop_words=True))
     if n_words == 1 and not _is_stopped(phrase, texts):
         return
+    is_in = phrase_finder(phrase, analyzer)
     for slot in rows.slots():
         # One by one: a phrase does not begin in one string of a list and end in the next.
-        if not any(contains_phrase(text, phrase, analyzer) for text in texts.strings_of(slot, field)):
+        if not any(is_in(text) for text in texts.strings_of(slot, field)):
             rows.clear(slot)

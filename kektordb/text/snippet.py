@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter, deque
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from math import fsum
 
 from kektordb.text.analyzer import Analyzer, is_han_or_kana
 
-__all__ = ["contains_phrase", "snippet"]
+__all__ = ["contains_phrase", "phrase_finder", "snippet"]
 
 ELLIPSIS = "…"
 # How far a cut moves to fall between words. Scripts without spaces are cut where it happens to fall.
@@ -67,12 +67,15 @@ def contains_phrase(text: str, phrase: str, analyzer: Analyzer) -> bool:
     Words are compared as terms (`"running shoes"` finds "run shoe"), and stop words count like others: `"state of the
     art"` is not found in "state art". What stands between words does not count. A phrase without words is in no text.
     """
+    return phrase_finder(phrase, analyzer)(text)
+
+
+def phrase_finder(phrase: str, analyzer: Analyzer) -> Callable[[str], bool]:
+    """Return `contains_phrase` for one phrase and many texts: the phrase is analysed once.
+
+    By Knuth, Morris and Pratt: no term is looked at twice, however often the phrase repeats itself.
+    """
     wanted = list(analyzer.iterate(phrase, keep_stop_words=True))
-    return bool(wanted) and _follows(analyzer.iterate(text, keep_stop_words=True), wanted)
-
-
-def _follows(terms: Iterable[str], wanted: list[str]) -> bool:
-    """Search by Knuth, Morris and Pratt: no term is looked at twice, however often the phrase repeats itself."""
     # back[n]: how many terms still match when the one after the first n does not.
     back = [-1]
     for term in wanted:
@@ -80,14 +83,18 @@ def _follows(terms: Iterable[str], wanted: list[str]) -> bool:
         while n >= 0 and wanted[n] != term:
             n = back[n]
         back.append(n + 1)
-    n = 0
-    for term in terms:
-        while n >= 0 and wanted[n] != term:
-            n = back[n]
-        n += 1
-        if n == len(wanted):
-            return True
-    return False
+
+    def is_in(text: str) -> bool:
+        n = 0
+        for term in analyzer.iterate(text, keep_stop_words=True) if wanted else ():
+            while n >= 0 and wanted[n] != term:
+                n = back[n]
+            n += 1
+            if n == len(wanted):
+                return True
+        return False
+
+    return is_in
 
 
 def _matches(text: str, weights: Mapping[str, float], analyzer: Analyzer) -> Iterator[Match]:
