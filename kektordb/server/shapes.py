@@ -191,7 +191,12 @@ WAYS: dict[str, list[dict[str, Schema]]] = {
         {"ids": _ABSENT, "filter!": _SOME_TEXT},
         {"ids": _ABSENT, "filter": _or_null(_NO_TEXT), "id!": _ID},
     ],
-    "Search": [{"query_vector!": _VECTOR}, {"query_text!": _SOME_TEXT}, {"filter!": _SOME_TEXT}],
+    "Search": [
+        {"query_vector!": _VECTOR},
+        {"query_text!": _SOME_TEXT},
+        {"filter!": _SOME_TEXT},
+        {"as_given!": {"const": True}, "query_text!": {"type": "string"}},
+    ],
 }
 
 _QUERIES: list[dict[str, Schema]] = [{"matrix": _ABSENT}, {"n_queries!": _integer(1, None), "matrix!": _VECTOR}]

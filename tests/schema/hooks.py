@@ -130,7 +130,8 @@ def _agreeing(body: dict[str, Any], with_index: bool) -> dict[str, Any]:
     found: dict[str, Any] = _packable(body)
     if found.get("dim"):
         found["dim"] = DIM  # so that vectors fit, whichever index they come to
-    with_index |= bool(found.get("query_text"))  # others need not have texts
+    # Others need not have texts.
+    with_index |= bool(found.get("query_text") or found.get("snippet") or found.get("as_given"))
     if with_index and isinstance(found.get("index_name"), str) and not found.keys() & {"metric", "m", "dim"}:
         found["index_name"] = INDEX
     if found.get("index_name") == INDEX and "query_text" not in found and not found.get("text_language"):
