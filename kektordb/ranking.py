@@ -128,14 +128,16 @@ def _search(
     """Let the sides that count find what they find; the read lock is held, as in all that follows."""
     graph, texts, vector, k = collection.graph, collection.texts, request.vector, request.k
     assert graph is not None
+    if vector is not None and len(vector) != collection.dim:
+        # Again, under the lock: the first item may have come in since the call began.
+        raise VectorError(f"expected {collection.dim} dimensions, got {len(vector)}")
     if way == "text":
         assert texts is not None
         assert query is not None
+        if vector is not None and not np.isfinite(vector).all():  # though it has no say
+            raise VectorError(collection.refused("the query"))
         return by_words(texts.index, query, k, allowed, n_allowed)
     assert vector is not None
-    if len(vector) != collection.dim:
-        # Again, under the lock: the first item may have come in since the call began.
-        raise VectorError(f"expected {collection.dim} dimensions, got {len(vector)}")
     if way == "vector":
         hits = by_vector(graph, vector, k, request.ef, allowed, n_allowed)
     else:

@@ -129,8 +129,9 @@ class IndexReader(IndexOfTexts):
         Returns
         -------
         Results
-            The best first; equal ones in the order in which the items came in. Empty for an empty index. By text alone
-            only items in which a word occurs, so that there may be less than `k`.
+            The best first; equal ones in the order in which the items came in. Cosines are compared before ``1 -
+            cosine`` is rounded, which may make two distances equal that are not. Empty for an empty index. By text
+            alone only items in which a word occurs, so that there may be less than `k`.
 
         Raises
         ------

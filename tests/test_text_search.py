@@ -490,6 +490,7 @@ BAD: dict[str, tuple[Callable[[kektordb.Index], object], type[Exception], str]] 
     "nothing": (lambda i: i.search(), VectorError, "neither"),
     "filter alone": (lambda i: i.search(filter="price > 1"), VectorError, "neither"),
     "NaN": (lambda i: i.search([math.nan] * 6, text="red"), VectorError, "NaN"),
+    "NaN at alpha 0": (lambda i: i.search([math.nan] * 6, text="red", alpha=0), VectorError, "NaN"),
     "dimension": (lambda i: i.search([0] * 5, text="red"), VectorError, "6 dimensions"),
     "k": (lambda i: i.search(text="red", k=0), ConfigError, "k"),
     "filter": (lambda i: i.search(text="red", filter="price >"), FilterError, "expected"),
