@@ -21,7 +21,7 @@ from kektordb.operations import Convert, DeleteItems, IndexConfig, Operation, Pu
 from kektordb.precision import Conversion, first_precision
 from kektordb.query import Explanation, Filter, Plan, compile_filter
 from kektordb.query.cache import MatchCache, Matches
-from kektordb.reserving import SLICE, Reservations
+from kektordb.reserving import SLICE, Reservations, changed_parts
 from kektordb.results import Item
 from kektordb.tally import Tally
 from kektordb.text.fields import Counted, TextFields, turns
@@ -255,11 +255,12 @@ class Collection(Searchable):
             return
         old = self.metadata.get(slot)
         changes = None if self.texts is None else self._reservations.changes(operation, old, metadata)
+        going, coming = changed_parts(operation, old)
         self._is_untidy = True
         with self.lock.write:
-            self.columns.remove(slot, old)
+            self.columns.remove(slot, going)
             self.metadata.put(slot, metadata)
-            self.columns.add(slot, metadata)
+            self.columns.add(slot, metadata if coming is None else coming)
             if self.texts is not None and changes is not None:
                 self.texts.replace(slot, changes)
 

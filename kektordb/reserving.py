@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from msgspec import msgpack
+
 from kektordb._metadata import decode_metadata, encode_metadata, encoded_size
 from kektordb._room import TextRoom
 from kektordb._strings import utf8_size
@@ -17,7 +19,7 @@ from kektordb.text.fields import Counted
 if TYPE_CHECKING:
     from kektordb.collection import Collection
 
-__all__ = ["SLICE", "Reservations"]
+__all__ = ["SLICE", "Reservations", "changed_parts"]
 
 # Rows that come in at once while searches wait: about a millisecond of work under the write lock.
 SLICE = 256
@@ -25,6 +27,8 @@ SLICE = 256
 SLICE_LISTS = 4096
 # Rows for which memory is got at least: address space for the most part, until it is written to.
 AHEAD = 256
+# Bytes of metadata from which on an update looks for what it does not change.
+LONG = 4096
 
 Put: TypeAlias = PutItems | PutMetadata
 # Of each row the words; or the numbers of fields that lose their text, and the words of those that get one.
@@ -73,8 +77,12 @@ class Reservations:
         indexed = [put.metadata for put in puts]
         if updates:
             # What is put may be taken away again, by the next update.
-            new = [update.metadata for update in updates]
-            indexed += [*indexed, new, new, [encode_metadata(old) for _, old in olds]]
+            parts = [changed_parts(update, old) for update, (_, old) in zip(updates, olds, strict=True)]
+            new = [
+                update.metadata if coming is None else encode_metadata(coming)
+                for update, (_, coming) in zip(updates, parts, strict=True)
+            ]
+            indexed += [*indexed, new, new, [encode_metadata(going) for going, _ in parts]]
         encoded = list(chain.from_iterable(indexed)) if len(indexed) != 1 else indexed[0]
         self._get(puts, updates, encoded)
 
@@ -228,3 +236,24 @@ class Reservations:
         self._room = None
         if self._words or self._changes:
             self._words, self._changes = {}, {}
+
+
+def changed_parts(update: PutMetadata, old: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Return what an update takes out of the columns and what it puts in; None is all of it.
+
+    Of much metadata, the fields that stay as they are are left out: a list of thousands is not indexed anew whenever
+    a number beside it changes. Of little, to look costs more than to index.
+    """
+    if len(update.metadata) < LONG:
+        return old, None
+    new = decode_metadata(update.metadata)
+    if any("." in key for key in (*old, *new)):
+        return old, new  # a key with a dot may be the same field as a nested one
+    same = {key for key, value in new.items() if key in old and _is_same(old[key], value)}
+    going, coming = ({key: one[key] for key in one if key not in same} for one in (old, new))
+    return going, coming
+
+
+def _is_same(a: object, b: object) -> bool:
+    """Tell whether two values are encoded alike: 1, 1.0 and True are equal, and three values."""
+    return bool(a == b) and msgpack.encode(a) == msgpack.encode(b)

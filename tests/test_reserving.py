@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -12,8 +13,10 @@ import pytest
 import kektordb
 from kektordb import Database, Index
 from kektordb._memory import grant
+from kektordb._metadata import encode_metadata
 from kektordb.errors import CorruptLog, VectorError
-from kektordb.operations import CreateIndex, Group, IndexConfig, PutItems
+from kektordb.operations import CreateIndex, Group, IndexConfig, PutItems, PutMetadata
+from kektordb.reserving import changed_parts
 from kektordb.state import State
 
 DIM = 4
@@ -231,3 +234,61 @@ def test_rows_of_another_dimension_are_refused_before_anything_is_touched() -> N
         state.reserve(Group((four, three)))
 
     assert state.collection("a").n_slots == 0
+
+
+VALUES = [
+    None,
+    True,
+    1,
+    1.0,
+    0.0,
+    -0.0,
+    2**63,
+    "",
+    "1",
+    [1, True, "a"],
+    [True, 1, "a"],
+    [],
+    {"b": 1},
+    {"b": True, "c": [2]},
+]
+KEYS = ["a", "a.b", "d", "", ".x"]
+
+
+def matches(index: kektordb.Index) -> list[list[str]]:
+    fields = ["a", "a.b", "a.c", "d", "d.b", "d.c"]
+    tests = ["{} = 1", "{} = true", "{} = 0", "{} = ''", "{} = 'a'", "{} IS NULL", "EXISTS({})", "{} > 1"]
+    return [index.ids(test.format(field)) for field in fields for test in tests]
+
+
+@pytest.mark.parametrize("keys", [KEYS, ["a", "d", "e"]])
+@pytest.mark.parametrize("long", [0, 30])
+def test_filters_see_what_is_there_whatever_an_update_leaves_alone(
+    monkeypatch: pytest.MonkeyPatch, long: int, keys: list[str]
+) -> None:
+    monkeypatch.setattr("kektordb.reserving.LONG", long)
+    rng = random.Random(1)
+
+    def some() -> dict[str, Any]:
+        return {key: rng.choice(VALUES) for key in rng.sample(keys, rng.randint(0, len(keys)))}
+
+    with kektordb.open(":memory:") as db:
+        index, fresh = db.create_index("updated"), db.create_index("fresh")
+        ids = [f"{i}" for i in range(20)]
+        index.add_batch(ids, np.ones((20, 2)), [some() for _ in ids])
+        for _ in range(20):
+            with db.batch() if rng.random() < 0.5 else contextlib.nullcontext():
+                for id in rng.choices(ids, k=20):
+                    index.update_metadata(id, some(), replace=rng.random() < 0.3)
+            fresh.upsert_batch(ids, np.ones((20, 2)), [index[id].metadata for id in ids])
+            assert matches(index) == matches(fresh)
+
+
+def test_an_update_of_much_metadata_indexes_what_it_changes_alone() -> None:
+    old: dict[str, Any] = {"words": [f"word {i}" for i in range(1000)], "n": 1, "one": True, "gone": 0}
+    update = PutMetadata(1, "a", encode_metadata({"words": old["words"], "n": 2, "one": 1, "new": 3}))
+
+    assert changed_parts(update, old) == ({"n": 1, "one": True, "gone": 0}, {"n": 2, "one": 1, "new": 3})
+    dotted = {**old, "words.n": 1}
+    assert changed_parts(update, dotted)[0] == dotted
+    assert changed_parts(PutMetadata(1, "a", encode_metadata({"n": 2})), {"n": 1}) == ({"n": 1}, None)
