@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -42,6 +43,8 @@ __all__ = [
 ]
 
 MAX_EMBEDDER_NAME = 512
+# One line of text: no controls, nothing that breaks a line.
+LINE = "[^\\x00-\\x1f\\x7f-\\x9f\\u2028\\u2029]*"
 MAX_ID_BYTES = 1024
 MAX_NAME_BYTES = 255
 MAX_M = 512
@@ -176,11 +179,15 @@ def check_text(text: object) -> str:
 
 def check_embedder_name(name: object) -> str:
     """Return the name of an embedder if it is a line of 1 to 512 characters. Raises ConfigError."""
-    if not isinstance(name, str) or not 1 <= len(name) <= MAX_EMBEDDER_NAME or not name.isprintable():
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_EMBEDDER_NAME or not _is_line(name):
         raise ConfigError(
             f"expected the name of an embedder as a line of 1 to {MAX_EMBEDDER_NAME} characters, got {name!r:.80}"
         )
     return str.__str__(name)
+
+
+def _is_line(text: str) -> bool:
+    return re.fullmatch(LINE, text) is not None and not any("\ud800" <= one <= "\udfff" for one in text)
 
 
 def check_fusion(alpha: object, fusion: object) -> tuple[float, str]:

@@ -16,7 +16,16 @@ from kektordb.server.options import MAX_LISTED, MAX_PROFILE_S, Limits
 from kektordb.settings import MAX_NS, MAX_ROWS
 from kektordb.storage.feed import MAX_CHUNK_BYTES
 from kektordb.text import languages
-from kektordb.validation import INCLUDES, MAX_EF, MAX_ID_BYTES, MAX_M, MAX_NAME_BYTES, TRAVERSALS
+from kektordb.validation import (
+    INCLUDES,
+    LINE,
+    MAX_EF,
+    MAX_EMBEDDER_NAME,
+    MAX_ID_BYTES,
+    MAX_M,
+    MAX_NAME_BYTES,
+    TRAVERSALS,
+)
 
 __all__ = ["NEEDED_QUERIES", "PARTS", "QUERIES", "describe_body"]
 
@@ -125,6 +134,7 @@ SHAPES: dict[str, Schema] = {
         "additionalProperties": {"type": "number", "exclusiveMinimum": 0, "maximum": 1_000_000},
         "description": "Of text_fields, when these are named.",
     },
+    "embedder": {"type": "string", "maxLength": MAX_EMBEDDER_NAME, "pattern": f"^{LINE}$"},
     "maintenance": _SETTINGS,
     "Compress.precision": {"type": "string", "description": f"One of {', '.join(PRECISIONS)}, or the task fails."},
     "StartMaintenance.type": _one_of("vacuum", "refine", "calibrate"),

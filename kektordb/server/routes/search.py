@@ -160,10 +160,12 @@ def _find(index: Index, body: Search, k: int, include: Sequence[str]) -> Results
     if body.alpha is not None or body.fusion:
         check_fusion(alpha, fusion)
     vector, text, filter = body.query_vector, body.query_text, body.filter or None
+    if vector is not None and not len(vector):
+        vector = None
     if not body.as_given:
         # Zeros are no direction: clients of the original send them for "no vector", and "" for no text.
         text = text or None
-        if vector is not None and (not len(vector) or (vector[0] == 0 and not vector.any())):
+        if vector is not None and vector[0] == 0 and not vector.any():
             vector = None
     if vector is not None and text is None and not (body.snippet or body.explain):
         return index.search(vector, k, ef, filter, body.params, include, alpha=alpha, fusion=fusion, recall=recall)
