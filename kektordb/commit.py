@@ -17,9 +17,10 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from time import perf_counter, perf_counter_ns
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kektordb._metrics import Latencies
 from kektordb.collection import Collection, Step
@@ -58,46 +59,52 @@ class Unsettled(Exception):
 class Exclusive:
     """A lock that tells a thread which holds it already, rather than letting it wait for itself for ever.
 
+    ``with exclusive.alone: …`` takes and gives back Python's own lock, without a step of Python's in which an interrupt
+    could come after it was taken and before it is known that it must be given back.
+
     Parameters
     ----------
     why : str
         What to tell it.
     """
 
-    __slots__ = ("_holder", "_lock", "_why")
+    __slots__ = ("_lock", "_why")
 
     def __init__(self, why: str) -> None:
         self._why = why
-        self._lock = threading.Lock()
-        self._holder: int | None = None
+        self._lock: Any = threading.RLock()  # it knows its holder; nobody takes it twice
 
-    def __enter__(self) -> None:
-        caller = _get_ident()
-        if self._holder == caller:
+    @property
+    def alone(self) -> AbstractContextManager[object]:
+        """What to wait for, and to hold, in a ``with``. Raises ConfigError when the calling thread holds it."""
+        if self._lock._is_owned():
             raise ConfigError(self._why)
-        self._lock.acquire()
-        self._holder = caller
+        lock: AbstractContextManager[object] = self._lock
+        return lock
 
-    def __exit__(self, *_: object) -> None:
-        self._holder = None
-        self._lock.release()
-
-    def enter_within(self, seconds: float) -> bool:
+    def take_within(self, seconds: float) -> bool:
         """Take the lock unless that takes longer; return whether it was taken."""
         self.refuse_holder()
-        if not self._lock.acquire(timeout=seconds):
-            return False
-        self._holder = _get_ident()
-        return True
+        taken: bool = self._lock.acquire(timeout=seconds)
+        return taken
+
+    def give_back(self) -> None:
+        """Give back what `take_within` took."""
+        self._lock.release()
 
     @property
     def is_taken(self) -> bool:
         """Whether some thread holds the lock; may be old news at once, but not of the calling thread."""
-        return self._lock.locked()
+        if self._lock._is_owned():
+            return True
+        if not self._lock.acquire(blocking=False):
+            return True
+        self._lock.release()
+        return False
 
     def refuse_holder(self) -> None:
         """Raise ConfigError when the calling thread holds the lock."""
-        if self._holder == _get_ident():
+        if self._lock._is_owned():
             raise ConfigError(self._why)
 
 
@@ -224,7 +231,7 @@ class Commits:
             return batch.add(build)
         if not self._share_syncs:
             began = perf_counter_ns()
-            with Uninterrupted(), self.lock:
+            with Uninterrupted(), self.lock.alone:
                 operation = self._commit_alone(build, n_threads, step)
             self.latencies.note(perf_counter_ns() - began)
             return operation
@@ -232,7 +239,7 @@ class Commits:
         began = perf_counter_ns()
         write = _Write(build, n_threads, step)
         self._queue.append(write)
-        with Uninterrupted(), self.lock:
+        with Uninterrupted(), self.lock.alone:
             if not write.done:
                 self._lead()
         if write.error is not None:
@@ -361,31 +368,29 @@ class Commits:
 
     # ------------------------------------------------------------------------------------------------------- batches
 
-    def begin_batch(self) -> None:
-        """Collect the writes of this thread from now on; other threads wait until the batch ends."""
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """Collect the writes of this thread, to let them happen as one; other threads wait. An error forgets them."""
         if self._batch is not None and self._batch.thread == _get_ident():
             raise ConfigError("expected one batch at a time, got db.batch() inside db.batch()")
-        self.lock.__enter__()
-        self._batch = _Batch(Pending(self._state, in_batch=True))
+        with self.lock.alone:
+            batch = _Batch(Pending(self._state, in_batch=True))
+            try:
+                self._batch = batch
+                yield
+                with Uninterrupted():
+                    self._batch = None
+                    if batch.operations:
+                        group = Group(tuple(batch.operations))
+                        self._commit_alone(lambda _: group, None, None)
+            finally:
+                self._batch = None
 
     def kv(self) -> KeyValue | PendingPairs:
         """Return the key-value pairs as the calling thread sees them: with the changes of its own batch."""
         batch = self._batch
         own = None if batch is None or batch.thread != _get_ident() else batch.pending.pairs
         return self._state.kv if own is None else own
-
-    def end_batch(self, keep: bool) -> None:
-        """Let the collected writes happen as one, or forget them."""
-        batch = self._batch
-        assert batch is not None
-        try:
-            if keep and batch.operations:
-                group = Group(tuple(batch.operations))
-                with Uninterrupted():
-                    self._commit_alone(lambda _: group, None, None)
-        finally:
-            self._batch = None
-            self.lock.__exit__()
 
 
 def _changes_indexes(operation: Operation) -> bool:

@@ -16,6 +16,7 @@ from kektordb.embedding import check_dim
 from kektordb.errors import ConfigError, DatabaseClosed, ForkedHandle, IndexExists, KektorError, ReadOnlyDatabase
 from kektordb.feeding import DatabaseFeeding
 from kektordb.index import Index
+from kektordb.interrupts import Uninterrupted
 from kektordb.keeping import DatabaseCare
 from kektordb.kv import KeyValue, KeyValueView, PendingPairs
 from kektordb.lifetime import OfOneProcess, open_databases
@@ -72,7 +73,7 @@ class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProces
         self._upkeep = Upkeep(self, saving)
         open_databases.add(self)
         if saving is not None:
-            self._upkeep.start()
+            self._upkeep.start_if_possible()
 
     # ------------------------------------------------------------------------------------------------------- opening
 
@@ -145,17 +146,23 @@ class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProces
             return Database(":memory:", None, State(n_threads), read_only, False, None)
         following = None if follow is None else follower_of(follow, follow_interval, path, read_only, follow_token)
         opening = Opening(os.path.abspath(path), sync, read_only, recover, n_threads, backend, following is not None)
-        store, state, replay_s = opening.load()
-        refused = read_only or following is not None
-        database = Database(path, store, state, refused, sync == "always", None if read_only else policies)
-        if read_only:
-            database._refreshing = Refreshing(opening)
-        if following is not None:
-            following.begin(database)
-        # What was replayed would be replayed again: it counts for the next save.
-        database._commits.apply_s = replay_s
-        database._commits.n_changes = store.recovery_report.records_replayed
-        return database
+        database = None
+        try:
+            with Uninterrupted(in_slices=True):
+                store, state, replay_s = opening.load()
+                refused = read_only or following is not None
+                database = Database(path, store, state, refused, sync == "always", None if read_only else policies)
+                database._refreshing = Refreshing(opening) if read_only else None
+                if following is not None:
+                    following.begin(database)
+                # What was replayed would be replayed again: it counts for the next save.
+                commits = database._commits
+                commits.n_changes, commits.apply_s = store.recovery_report.records_replayed, replay_s
+                return database
+        except BaseException:
+            if database is not None:
+                database.close()
+            raise
 
     def close(self) -> None:
         """Make everything durable and let go of the files; calls after this raise DatabaseClosed. May be called twice.
@@ -168,12 +175,19 @@ class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProces
         if isinstance(self._gone, ForkedHandle):
             return
         self._refuse_inside_write()
-        if self._gone is None:
-            if (following := self._following) is not None:
-                following.stop()
-            self._stop_feeding()
-            self._upkeep.close()
-        with self._save_lock, self._commits.lock:
+        with Uninterrupted(in_slices=True):
+            try:
+                if self._gone is None:
+                    if (following := self._following) is not None:
+                        following.stop()
+                    self._stop_feeding()
+                    self._upkeep.close()
+            finally:
+                with Uninterrupted():
+                    self._let_go()
+
+    def _let_go(self) -> None:
+        with self._save_lock.alone, self._commits.lock.alone:
             if self._gone is not None:
                 return
             self._gone = DatabaseClosed(f"the database {self._path!r} was closed")
@@ -220,7 +234,7 @@ class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProces
         self._writable()
         operation = self._commits.commit(checked, n_threads, step)
         if not self._upkeep.started and leaves_work(operation):
-            self._upkeep.start()
+            self._upkeep.start_if_possible()
         return operation
 
     # ------------------------------------------------------------------------------------------------------- indexes
@@ -369,19 +383,14 @@ class Database(DatabaseCare, DatabaseFeeding, Refreshable, Measured, OfOneProces
         holds for errors and crashes: readers in other threads may see a part while it is applied.
         """
         self._writable()
-        self._commits.begin_batch()
-        try:
+        with self._commits.batch():
             yield
             self._live()  # not in a child that was forked in the block: its parent writes
-        except BaseException:
-            self._commits.end_batch(keep=False)
-            raise
-        self._commits.end_batch(keep=True)
 
     def sync(self) -> None:
         """Make everything written so far durable, whatever the policy. Raises StorageFailed."""
         self._live()
-        with self._commits.lock:
+        with Uninterrupted(), self._commits.lock.alone:
             self._live()
             if self._store is not None and not self._store.read_only:
                 self._store.sync_now()

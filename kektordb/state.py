@@ -14,6 +14,7 @@ import numpy as np
 from kektordb import freezing
 from kektordb.collection import Collection, Step
 from kektordb.errors import CorruptLog, CorruptSnapshot, IndexNotFound, KektorError, ReplicationError, StorageError
+from kektordb.interrupts import between
 from kektordb.kv import KeyValue
 from kektordb.operations import (
     Configure,
@@ -213,6 +214,7 @@ class State:
 
     def _replay(self, operations: Iterator[Operation], step: Callable[[], None] | None) -> None:
         for operation, n in joined(operations):
+            between()
             if isinstance(operation, PutItems):
                 self._collection(operation.number)
             self.reserve(operation)
@@ -245,13 +247,13 @@ class State:
                 meta, parts = freezing.freeze(collection, whole)
                 indexes.append({"number": number, "name": name, "config": collection.config.to_dict(), **meta})
                 sections += [Section(f"{number}/{s.name}", s.item_bytes, s.n_bytes, s.read) for s in parts]
+            sections += self.kv.freeze()
+            meta_bytes = msgspec.msgpack.encode({"next_number": self.next_number, "indexes": indexes})
+            return FrozenState(meta_bytes, sections, frozen)
         except BaseException:
             for collection in frozen:
                 freezing.thaw(collection, saved=False)
             raise
-        sections += self.kv.freeze()
-        meta_bytes = msgspec.msgpack.encode({"next_number": self.next_number, "indexes": indexes})
-        return FrozenState(meta_bytes, sections, frozen)
 
     def load(self, meta: bytes, snapshot: SectionReader) -> None:
         """Fill an empty state from a snapshot. Raises CorruptSnapshot."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, overload
 
 from kektordb.errors import TaskFailed, TaskNotFound
+from kektordb.interrupts import Uninterrupted, wait_for
 
 __all__ = ["Body", "Cancelled", "Control", "Task", "Tasks"]
 
@@ -159,7 +160,7 @@ class Task:
         """
         if not self._ended.is_set():
             self._before_wait()
-        if not self._ended.wait(timeout):
+        if not wait_for(self._ended, timeout):
             raise TimeoutError(f"{self._name()} has not ended after {timeout} s")
         if self._status != COMPLETED:
             how = "failed:" if self._status == FAILED else "was"
@@ -171,7 +172,8 @@ class Task:
 
         Nothing of what it had done remains. It does not wait for the end, and does nothing when that has come.
         """
-        self._cancel("cancelled by a call of cancel()")
+        with Uninterrupted():
+            self._cancel("cancelled by a call of cancel()")
 
     def _cancel(self, reason: str) -> None:
         self._control.cancel(reason)

@@ -439,7 +439,7 @@ def test_the_whole_life_is_backed_up_at_every_step(monkeypatch: pytest.MonkeyPat
     def noted(kind: str) -> None:
         nonlocal n
         note(kind)
-        if not life.db.closed and not life.db._save_lock._lock.locked():
+        if not life.db.closed and not life.db._save_lock.is_taken:
             life.db.backup("/x.kdb")
             assert contents(Database.open("/x.kdb", backend=disk.copy(), read_only=True)) == contents(life.db)
             n += 1

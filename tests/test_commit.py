@@ -463,15 +463,15 @@ def test_ctrl_c_waits_until_the_write_is_whole() -> None:
 
 def test_an_exclusive_lock_tells_its_holder() -> None:
     lock = Exclusive("held by you")
-    with lock:
-        with pytest.raises(ConfigError, match="held by you"), lock:
+    with lock.alone:
+        with pytest.raises(ConfigError, match="held by you"), lock.alone:
             pass
         other = Caller(lock.refuse_holder)
         other.start()
         other.join(JOIN_S)
         assert other.error is None
-    with lock:
-        pass
+        assert lock.is_taken
+    assert not lock.is_taken
 
 
 def test_a_batch_that_cannot_be_written_happens_not_at_all(disk: GatedDisk) -> None:

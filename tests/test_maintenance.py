@@ -306,7 +306,7 @@ def test_a_save_that_is_due_does_not_wait_for_the_end_of_a_task(db: Database, cl
     def body(control: Control) -> dict[str, Any]:
         found = {"nothing to save": saves(control)}
         write(db, 3)
-        with db._save_lock:
+        with db._save_lock.alone:
             found["under the lock of saves"] = saves(control)
         with db._upkeep._changed:
             db._upkeep._n_pauses += 1
@@ -497,7 +497,7 @@ def test_rows_on_their_way_in_are_not_taken_for_deleted_ones(kept: Database, clo
         looked.set()
         return found
 
-    with pytest.MonkeyPatch.context() as patch, kept._commits.lock:
+    with pytest.MonkeyPatch.context() as patch, kept._commits.lock.alone:
         patch.setattr(policies, "_is_wasteful", noted)
         collection.n_alive -= 2
         thread = threading.Thread(target=kept._upkeep.look)

@@ -242,7 +242,7 @@ def test_a_child_that_is_forked_in_the_middle_of_a_write_or_save_does_not_hang(p
     held, done = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with db._commits.lock if lock == "commits" else db._save_lock:
+        with (db._commits.lock if lock == "commits" else db._save_lock).alone:
             held.set()
             done.wait(60)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from kektordb.errors import CorruptData, HistoryDiverged, SnapshotNeeded, StorageError
+from kektordb.interrupts import LetThrough, Uninterrupted, between
 from kektordb.operations import Operation, decoded
 from kektordb.state import State, joined
 from kektordb.storage import Position, adopt
@@ -111,29 +112,26 @@ class Following:
     # ---------------------------------------------------------------------------------------------------- the thread
 
     def begin(self, database: Database) -> None:
-        """Let a database that was just opened follow; a new one takes in what there is. On an error it is closed."""
+        """Let a database that was just opened follow; a new one takes in what there is."""
         store = database._store
         assert store is not None
         database._following = self
-        try:
-            if not store.lineage.is_follower:
-                self.refresh(database)
-        except BaseException:
-            database.close()
-            raise
+        if not store.lineage.is_follower:
+            self.refresh(database)
         self.start(database)
 
     def start(self, database: Database) -> None:
         """Begin to look by itself, if it is to."""
         self._stop.clear()
         if self._interval_s > 0:
-            self._thread = threading.Thread(
+            thread = threading.Thread(
                 target=_run,
                 args=(weakref.ref(self), weakref.ref(database), self._stop),
                 name="kektordb-follow",
                 daemon=True,
             )
-            self._thread.start()
+            thread.start()
+            self._thread = thread
 
     def stop(self, timeout: float | None = None) -> None:
         """Look no more by itself; waits until a step that is under way has ended."""
@@ -216,7 +214,8 @@ class Following:
             here = position_of(database)
             try:
                 if ahead is None or ahead.asked != here:  # by `refresh`, meanwhile
-                    message = self._source.read(str(here), MAX_CHUNK_BYTES, 0.0)
+                    with LetThrough():
+                        message = self._source.read(str(here), MAX_CHUNK_BYTES, 0.0)
                 elif isinstance(ahead.message, Exception):
                     raise ahead.message
                 else:
@@ -249,7 +248,7 @@ class Following:
         database._refuse_inside_write()
         self.stop()
         try:
-            with self._stepping, database._save_lock, database._commits.lock:
+            with self._stepping, database._save_lock.alone, database._commits.lock.alone:
                 database._live()
                 if database._following is self:
                     database._commits.require_applied()
@@ -286,7 +285,7 @@ class Following:
                     raise CorruptData("the snapshot that was received is not the one that was announced", path)
                 state = State(database._state.n_threads)
                 state.load(snapshot.meta, snapshot)
-                with database._save_lock, database._commits.lock:
+                with Uninterrupted(), database._save_lock.alone, database._commits.lock.alone:
                     database._live()
                     adopt(store, snapshot, Place(handover.seq, handover.digest), handover.lineage)
                     state.succeed(database._state)
@@ -316,7 +315,7 @@ def apply(database: Database, chunk: Chunk) -> None:
     require_within(lineage, position_of(database), "the leader")
     if store.lineage != lineage:
         # Before the first record of another history: what follows in the log is that of this one.
-        with database._save_lock, database._commits.lock:
+        with Uninterrupted(), database._save_lock.alone, database._commits.lock.alone:
             database._live()
             store.begin_save(lineage)
     records, place = chunk.records, store.place
@@ -329,7 +328,8 @@ def apply(database: Database, chunk: Chunk) -> None:
         raise HistoryDiverged(f"{database!r} has come to record {place.seq}, and what it received does not go on there")
     start = 0
     for operation, n in joined(decoded(records)):
-        with database._commits.lock:
+        between()
+        with Uninterrupted(), database._commits.lock.alone:
             database._live()
             _log_and_apply(database, operation, records[start : start + n])
         start += n
@@ -370,6 +370,7 @@ def _receive(source: Source, store: Store, path: str) -> Handover:
 
     def write(data: bytes) -> None:
         nonlocal n_start
+        between()
         if n_start is None or len(start) < n_start:
             start.extend(data)
             if len(start) < HANDOVER_LENGTH.size:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from kektordb.errors import ConfigError, HistoryDiverged, SnapshotNeeded
+from kektordb.interrupts import Uninterrupted, in_slices
 from kektordb.operations import decoded
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Refreshable:
         """Return the state of a database that is saved and kept small, though perhaps nothing may be written to it."""
         return self._writable() if self._following is None else self._live()
 
+    @in_slices
     def refresh(self) -> int:
         """See what a writer has done since a database was opened with ``read_only=True``, or since the last refresh.
 
@@ -59,7 +61,7 @@ class Refreshable:
         following = self._following  # once: another thread may promote it
         if following is not None:
             return following.refresh(cast("Database", self))
-        with self._commits.lock:
+        with self._commits.lock.alone:
             self._live()
             return 0 if self._refreshing is None else self._refreshing.refresh(cast("Database", self))
 
@@ -80,7 +82,8 @@ class Refreshable:
         following = self._following
         if following is None:
             raise ConfigError("expected a database that follows another one")
-        following.promote(cast("Database", self))
+        with Uninterrupted():
+            following.promote(cast("Database", self))
 
 
 class Refreshing:

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING
 
 from kektordb.errors import StorageError
+from kektordb.interrupts import Uninterrupted, in_slices
 from kektordb.progress import Progress, check_progress, show
 from kektordb.storage import OsBackend, SaveReport, restore_archive, write_archive
 from kektordb.storage.codec import FileHeader
@@ -31,9 +32,9 @@ def backup(database: Database, path: str | os.PathLike[str], progress: Progress)
     target = os.path.realpath(check_path(path))
     database._live()
     database._commits.lock.refuse_holder()
-    with _Target(target), database._save_lock:
+    with database._save_lock.alone, Uninterrupted(in_slices=True), _Target(target):
         # Under the commit lock, shortly: freeze a view of the state.
-        with database._commits.lock:
+        with database._commits.lock.alone:
             database._live()
             database._commits.require_applied()
             store = database._store
@@ -50,7 +51,7 @@ def backup(database: Database, path: str | os.PathLike[str], progress: Progress)
                 written = write_archive(target, header, frozen.meta, frozen.sections, told, backend)
                 return written.report(time.monotonic() - started_at)
         finally:
-            with database._commits.lock:
+            with database._commits.lock.alone:
                 frozen.thaw(saved=False)
 
 
@@ -76,6 +77,7 @@ def require_empty(path: str) -> None:
     Directory(path, OsBackend(), read_only=False).require_empty()
 
 
+@in_slices
 def restore(file: str | os.PathLike[str], path: str | os.PathLike[str], *, progress: Progress = False) -> None:
     """Make a database directory of a backup.
 

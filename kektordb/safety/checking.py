@@ -118,8 +118,9 @@ def _check_flag(deep: object) -> bool:
 
 
 def _look_into(database: Database) -> tuple[IndexReport, ...]:
+    writes = database._commits.lock.alone
     return tuple(
-        IndexReport(name, len(collection), collection.n_slots, tuple(faults_of(collection, database._commits.lock)))
+        IndexReport(name, len(collection), collection.n_slots, tuple(faults_of(collection, writes)))
         for name, collection in database._live().indexes()
     )
 

@@ -21,6 +21,7 @@ from kektordb.data.doors import parquet
 from kektordb.database import Database
 from kektordb.errors import ConfigError, StorageError
 from kektordb.index import Index
+from kektordb.interrupts import between, in_slices
 from kektordb.kv import AllKeys
 from kektordb.progress import Progress, check_progress, onward, show
 from kektordb.results import Item
@@ -55,6 +56,7 @@ class DumpReport(msgspec.Struct, frozen=True):
     n_keys: int
 
 
+@in_slices
 def dump(
     database: Database | str | os.PathLike[str],
     out: str | os.PathLike[str],
@@ -92,7 +94,7 @@ def dump(
     if isinstance(database, Database):
         database._live()
         database._refuse_inside_write()
-        with database._commits.lock:
+        with database._commits.lock.alone:
             return _dump(database, target, format, progress)
     with Database.open(os.path.abspath(check_path(database)), read_only=True) as opened:
         return _dump(opened, target, format, progress)
@@ -141,6 +143,7 @@ def _dump_index(index: Index, folder: str, format: str, step: Callable[[int], No
             items = [item for item in index.get_many(ids[start : start + ROWS]) if item is not None]
             rows(items, np.array([item.vector for item in items], dtype=dtype))
             step(start + len(items))
+            between()
 
 
 class _Rows(Protocol):

@@ -11,6 +11,7 @@ import msgspec
 from kektordb import freezing
 from kektordb.collection import Collection
 from kektordb.errors import KektorError
+from kektordb.interrupts import between, in_slices
 from kektordb.kv import KeyValue
 from kektordb.operations import (
     Configure,
@@ -73,6 +74,7 @@ class RepairReport(msgspec.Struct, frozen=True):
         return found
 
 
+@in_slices
 def repair(path: str | os.PathLike[str], out: str | os.PathLike[str], *, progress: Progress = False) -> RepairReport:
     """Make a new database of everything that can still be read of a damaged one, and say what cannot.
 
@@ -222,6 +224,7 @@ class _Patient:
                 self.lost.append(Lost("records", f"record {found.seq}: {error}", n=1))
                 continue
             self.n_records += 1
+            between()
             for operation in operations:
                 why = self._apply(operation)
                 if why:

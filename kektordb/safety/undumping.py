@@ -19,6 +19,7 @@ from kektordb.data.doors import parquet
 from kektordb.database import Database
 from kektordb.errors import ConfigError, CorruptData, ItemExists, StorageError
 from kektordb.index import Index, prepare
+from kektordb.interrupts import between, in_slices
 from kektordb.kv import AllKeys
 from kektordb.operations import Group, Operation, PutItems
 from kektordb.precision import conversion_before, is_normalised, squared_lengths
@@ -70,6 +71,7 @@ class _Pair(msgspec.Struct, forbid_unknown_fields=True):
     value: str
 
 
+@in_slices
 def load(dump: str | os.PathLike[str], path: str | os.PathLike[str], *, progress: Progress = False) -> DumpReport:
     """Make a database of a dump. Vectors are those of the dump, bit by bit; graphs and text indexes are built.
 
@@ -139,6 +141,7 @@ def _load_index(database: Database, folder: str, entry: _Entry, items: str, step
         _put(index, ids, vectors, metadata)
         done += len(ids)
         step(done)
+        between()
     if done != entry.n_items:
         raise CorruptData(f"expected {entry.n_items} items, got {done}", folder)
 

@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Sequence
 
 from ..errors import StorageError, StorageFailed
+from ..interrupts import between
 from ..types import Section
 from .backend import Backend, File, OsBackend, write_all
 from .codec import (
@@ -142,6 +143,7 @@ def _copy(
     try:
         write_all(copy, encode_snapshot_header(header))
         for at in range(FILE_HEADER_BYTES, end, COPY_BYTES):
+            between()
             data = source.pread(min(COPY_BYTES, end - at), at)
             write_all(copy, data)
             if progress is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from xxhash import xxh3_64_intdigest
 
 from ..errors import CorruptSnapshot, StorageError
+from ..interrupts import between
 from ..types import Section
 from .backend import File
 from .codec import (
@@ -47,6 +48,7 @@ ALIGNMENT = 64
 # Blocks are packed and unpacked side by side: threads inside blosc2 would be started anew for each block.
 N_THREADS = 2
 MIN_THREADED = 8
+TURN_BLOCKS = 256  # after so many an interrupt may come
 MAX_ITEM_BYTES = 16
 # engine.md §8: LZ4 level 5 with bit shuffling saves faster than raw bytes do, and higher levels gain next to nothing.
 LEVEL = 5
@@ -214,8 +216,11 @@ class Snapshot:
             return
         for number in {block.file for block in blocks}:
             self._files.get(number)  # opened here, so that the threads only read the table of open files
-        with Workers(N_THREADS, "kektordb-load") as pool:
-            list(pool.map(self._unpack, (pieces[i::N_THREADS] for i in range(N_THREADS))))
+        for start in range(0, len(pieces), TURN_BLOCKS):
+            between()
+            some = pieces[start : start + TURN_BLOCKS]
+            with Workers(N_THREADS, "kektordb-load") as pool:
+                list(pool.map(self._unpack, (some[i::N_THREADS] for i in range(N_THREADS))))
 
     def _unpack(self, pieces: Sequence[tuple[Block, memoryview]]) -> None:
         # One buffer for all blocks: a fresh one each would cost more in page faults than the decompression.

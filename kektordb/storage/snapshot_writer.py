@@ -18,6 +18,7 @@ import msgspec
 from xxhash import xxh3_64_intdigest, xxh3_128_digest
 
 from ..errors import StorageError
+from ..interrupts import between
 from ..types import Section
 from .backend import Backend, File
 from .codec import (
@@ -225,6 +226,7 @@ class _Writer:
     def add(self, section: Section, start: int, stop: int, old: Block | None, blocks: list[Block]) -> None:
         """Read a block and append its row to `blocks`, which may be complete only after `flush`."""
         assert section.read is not None
+        between()
         read = section.read(start, stop)
         # A copy, for the section may use the memory of the block again before it is packed and written.
         raw = read if type(read) is bytes else bytes(read)

@@ -137,10 +137,11 @@ class Syncer:
             self._started_at = None
 
     def _start(self) -> None:
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=_tick_until, args=(weakref.ref(self), self._stop), name="kektordb-sync", daemon=True
         )
-        self._thread.start()
+        thread.start()
+        self._thread = thread
 
 
 def _tick_until(syncer_ref: weakref.ref[Syncer], stop: threading.Event) -> None:

@@ -102,7 +102,7 @@ def _commit(
     try:
         return database._commit(build) is not None
     except BaseException:
-        with database._commits.lock:
+        with database._commits.lock.alone:
             collection.conversion = None
         raise
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from kektordb._metrics import Latencies
 from kektordb.errors import ConfigError, DatabaseClosed, IndexNotFound
+from kektordb.interrupts import TURN_S, Uninterrupted, between
 from kektordb.tasks import FAILED, Body, Task, Tasks
 from kektordb.upkeep.policies import Policy, Refining, SavePolicies, Saving, Vacuuming
 
@@ -78,13 +79,21 @@ class Upkeep:
         return self._thread is not None
 
     def start(self) -> None:
-        """Begin to look after the database; nothing when that has begun."""
+        """Begin to look after the database; nothing when that has begun. RuntimeError when there can be no thread."""
         if self._thread is not None:
             return
-        with self._changed:
+        with Uninterrupted(), self._changed:
             if self._thread is None and not self._stopped:
-                self._thread = threading.Thread(target=self._run, name="kektordb-maintenance", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="kektordb-maintenance", daemon=True)
+                thread.start()
+                self._thread = thread
+
+    def start_if_possible(self) -> None:
+        """Begin to look after the database; where there can be no thread now, the next write asks again."""
+        try:
+            self.start()
+        except RuntimeError as error:
+            _log.warning("nothing looks after %r for now: %s", self._database(), error)
 
     def _run(self) -> None:
         looked_at = time.monotonic()
@@ -158,13 +167,14 @@ class Upkeep:
     def submit(self, kind: str, index: str | None, body: Body) -> Task:
         """Queue a task. Raises DatabaseClosed."""
         task = Task(kind, index, body, self.refuse_wait, between=self._save_between)
-        with self._changed:
-            if self._stopped:
-                raise DatabaseClosed("expected an open database, got one that is being closed")
-            self.tasks._add(task)
-            self._queue.append(task)
-            self._changed.notify_all()
-        self.start()
+        with Uninterrupted():
+            self.start()
+            with self._changed:
+                if self._stopped:
+                    raise DatabaseClosed("expected an open database, got one that is being closed")
+                self.tasks._add(task)
+                self._queue.append(task)
+                self._changed.notify_all()
         return task
 
     def run_now(self, kind: str, index: str | None, body: Body) -> Task:
@@ -196,15 +206,29 @@ class Upkeep:
     def pause(self) -> None:
         """Ask no policy from now on; wait until what one does has ended."""
         self.refuse_wait()
+        is_counted = has_paused = False
+        try:
+            with Uninterrupted(in_slices=True):
+                with self._changed:
+                    self._n_pauses += 1
+                    is_counted = True
+                    if self._running is not None and self._running.automatic:
+                        self._running._cancel("cancelled: maintenance was paused")
+                while not has_paused:
+                    has_paused = self._has_paused()
+                    between()
+        except BaseException:
+            if is_counted:
+                self.resume()
+            raise
+
+    def _has_paused(self) -> bool:
         with self._changed:
-            self._n_pauses += 1
-            if self._running is not None and self._running.automatic:
-                self._running._cancel("cancelled: maintenance was paused")
-            self._changed.wait_for(lambda: not self._is_looking)
+            return self._changed.wait_for(lambda: not self._is_looking, TURN_S)
 
     def resume(self) -> None:
         """End one pause; nothing when there is none."""
-        with self._changed:
+        with Uninterrupted(), self._changed:
             self._n_pauses = max(0, self._n_pauses - 1)
 
     def note_save(self) -> None:
@@ -252,8 +276,9 @@ class Maintenance:
 
         Raises ConfigError inside `Database.batch` and in the progress function of a write or save.
         """
+        pause = Pause(self._upkeep)
         self._upkeep.pause()
-        return Pause(self._upkeep)
+        return pause
 
     def resume(self) -> None:
         """End a pause; nothing when there is none."""

@@ -173,7 +173,7 @@ class Vacuuming(_Periodic):
             interval = collection.config.maintenance.vacuum_interval
             if not interval or passed_s * 1e9 < interval or not _is_wasteful(collection):
                 continue
-            with database._commits.lock:
+            with database._commits.lock.alone:
                 # Rows on their way in look like deleted ones until they are published.
                 if not _is_wasteful(collection):
                     continue

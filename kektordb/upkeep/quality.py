@@ -23,6 +23,7 @@ from kektordb._trials import Trials, links_to
 from kektordb.calibration import CLASSES, EXACT, Calibration, Curve, classes_of
 from kektordb.collection import Collection
 from kektordb.errors import KektorError, VectorError
+from kektordb.interrupts import Uninterrupted
 from kektordb.tasks import Control
 from kektordb.validation import as_rows
 
@@ -291,13 +292,14 @@ def _ask(database: Database, name: str, collection: Collection) -> None:
     tally = collection.tally
     if tally.task is not None and not tally.task.done:
         return
-    if not tally.measuring.acquire(blocking=False):
-        return
-    try:
-        if tally.task is None or tally.task.done:
-            tally.task = database._upkeep.submit("calibrate", name, lambda control: calibrate(collection, control))
-    finally:
-        tally.measuring.release()
+    with Uninterrupted():
+        if not tally.measuring.acquire(blocking=False):
+            return
+        try:
+            if tally.task is None or tally.task.done:
+                tally.task = database._upkeep.submit("calibrate", name, lambda control: calibrate(collection, control))
+        finally:
+            tally.measuring.release()
 
 
 def finite_rows(queries: object, collection: Collection) -> Floats:

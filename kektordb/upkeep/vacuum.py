@@ -49,7 +49,7 @@ def vacuum(database: Database, name: str, control: Control) -> dict[str, Any]:
         There is none of this name, or it was dropped meanwhile.
     """
     commits = database._commits
-    with commits.lock:
+    with commits.lock.alone:
         state = database._live()
         collection = state.collection(name)
         number = state.numbers[name]
@@ -81,12 +81,12 @@ def _run(database: Database, number: int, copy: Copy, control: Control) -> dict[
             break
         _catch_up(state, copy.journal, control)
     # No frozen view of the old parts may be under way: what a save notes at its end is about them.
-    while not database._save_lock.enter_within(WAIT_S):
+    while not database._save_lock.take_within(WAIT_S):
         control.check()
     try:
         _catch_up(state, copy.journal, control)
         control.check()
-        with database._commits.lock:
+        with database._commits.lock.alone:
             _check_index(database, number, collection)
             _catch_up(state, copy.journal, None)
             n_removed = collection.n_slots - copy.fresh.n_slots
@@ -95,7 +95,7 @@ def _run(database: Database, number: int, copy: Copy, control: Control) -> dict[
             # The snapshot, if there is one, holds them still.
             database._commits.n_changes += n_removed
     finally:
-        database._save_lock.__exit__()
+        database._save_lock.give_back()
     # Results that are still in use decode with the store that they came from, but need none of its rows.
     copy.fresh.metadata.give_up()
     return {"n_removed": n_removed, "reclaimed_bytes": before - _memory(collection)}
