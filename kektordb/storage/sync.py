@@ -71,6 +71,8 @@ class Syncer:
         if self._policy == "everysec":
             if self._thread is None:
                 self._start()
+            if self._thread is None:
+                self.sync()  # nobody else will
             started_at = self._started_at
             if started_at is not None and self._clock() - started_at > SLOW_S:
                 with self._lock:
@@ -140,7 +142,10 @@ class Syncer:
         thread = threading.Thread(
             target=_tick_until, args=(weakref.ref(self), self._stop), name="kektordb-sync", daemon=True
         )
-        thread.start()
+        try:
+            thread.start()
+        except RuntimeError:  # there are too many threads now; the next write asks again
+            return
         self._thread = thread
 
 

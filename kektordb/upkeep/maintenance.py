@@ -70,6 +70,7 @@ class Upkeep:
         self._n_pauses = 0
         self._stopped = False
         self._thread: threading.Thread | None = None
+        self._is_warned = False
 
     # ------------------------------------------------------------------------------------------------------- the thread
 
@@ -93,7 +94,9 @@ class Upkeep:
         try:
             self.start()
         except RuntimeError as error:
-            _log.warning("nothing looks after %r for now: %s", self._database(), error)
+            if not self._is_warned:
+                _log.warning("nothing looks after %r for now: %s", self._database(), error)
+            self._is_warned = True
 
     def _run(self) -> None:
         looked_at = time.monotonic()

@@ -12,7 +12,7 @@ from weakref import WeakKeyDictionary
 import msgspec
 
 from kektordb.collection import Collection
-from kektordb.errors import ConfigError, KektorError
+from kektordb.errors import ConfigError
 from kektordb.operations import Configure, CreateIndex, DeleteItems, Operation, PutItems
 from kektordb.tasks import Body, Control
 
@@ -123,7 +123,7 @@ class Saving:
         if self._policies.is_due_at_close(database._save_stats()[-1]):
             try:
                 database.save()
-            except (KektorError, MemoryError) as error:
+            except Exception as error:  # whatever it is, closing goes on
                 _log.warning("saving %r at close failed, nothing is lost: %s", database, error)
 
 
