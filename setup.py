@@ -81,7 +81,7 @@ class BuildExt(build_ext):
             if SANITIZE:
                 flags += [f"-fsanitize={SANITIZE}", "-fno-omit-frame-pointer"]
                 extension.extra_link_args.append(f"-fsanitize={SANITIZE}")
-            if stem in ("_hnsw", "_heal"):
+            if stem in ("_hnsw", "_heal", "_team"):
                 flags += openmp
                 extension.extra_link_args += openmp
             extension.extra_compile_args = flags

@@ -99,11 +99,11 @@ def build_info() -> dict[str, Any]:
         machines; the environment variable ``KEKTORDB_ISA`` asks for a lower one), ``openmp`` (whether batches use
         threads), ``compiler``.
     """
-    from kektordb import _distance, _hnsw
+    from kektordb import _distance, _team
 
     return {
         "version": __version__,
         "isa": _distance.isa,
-        "openmp": _hnsw.openmp,
+        "openmp": _team.openmp,
         "compiler": _distance.compiler,
     }

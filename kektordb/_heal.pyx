@@ -20,6 +20,7 @@ from kektordb._find cimport encode, margin, n_within
 from kektordb._hnsw cimport Graph
 from kektordb._insert cimport N_LOCKS, choose_neighbours, link_back, settle, write_list
 from kektordb._memory cimport Region
+from kektordb._team cimport team
 from kektordb._types cimport NO_SLOT, key_t, slot_t
 from kektordb._vectors cimport Vectors
 from kektordb._walk cimport (
@@ -209,6 +210,7 @@ def refine(Graph graph not None, const uint32_t[::1] slots, Py_ssize_t ef, int n
         With one the graph depends only on what it was before.
     """
     cdef Py_ssize_t i, n = slots.shape[0]
+    cdef int n_team
     cdef Scratch** scratches
     if n == 0:
         return
@@ -220,7 +222,8 @@ def refine(Graph graph not None, const uint32_t[::1] slots, Py_ssize_t ef, int n
                 for i in range(n):
                     improve(&graph.core, scratches[0], slots[i], ef)
             else:
-                for i in prange(n, num_threads=n_threads, schedule="dynamic", chunksize=1):
+                n_team = team(n_threads)
+                for i in prange(n, num_threads=n_team, schedule="dynamic", chunksize=1):
                     improve(&graph.core, scratches[threadid()], slots[i], ef)
     finally:
         give_back(graph, n_threads, scratches)
@@ -464,6 +467,7 @@ cdef class Move:
         cdef Route r = self.route()
         cdef Scratch** scratches = new_scratches(n_threads)
         cdef Py_ssize_t i
+        cdef int n_team
         try:
             with_scratches(self.fresh, CANDIDATES * r.fresh.m0, n_threads, scratches)
             with_marks(self.n_old, n_threads, scratches)
@@ -472,7 +476,8 @@ cdef class Move:
                     for i in range(first, first + n):
                         self.found[i] = heal_row(&r, scratches[0], <slot_t>i)
                 else:
-                    for i in prange(first, first + n, num_threads=n_threads, schedule="dynamic", chunksize=16):
+                    n_team = team(n_threads)
+                    for i in prange(first, first + n, num_threads=n_team, schedule="dynamic", chunksize=16):
                         self.found[i] = heal_row(&r, scratches[threadid()], <slot_t>i)
         finally:
             give_back(self.fresh, n_threads, scratches)
@@ -499,6 +504,7 @@ cdef class Move:
         cdef Core* g = &view
         cdef Scratch** scratches = new_scratches(n_threads)
         cdef Py_ssize_t i
+        cdef int n_team
         cdef Py_ssize_t stop = first + n
         # What was found joins what was healed already: half as wide as an insertion is enough.
         g.ef_construction = max(g.m0, g.ef_construction // 2)
@@ -509,7 +515,8 @@ cdef class Move:
                     for i in range(first, stop):
                         self._link_back(g, scratches[0], i)
                 else:
-                    for i in prange(first, stop, num_threads=n_threads, schedule="dynamic", chunksize=16):
+                    n_team = team(n_threads)
+                    for i in prange(first, stop, num_threads=n_team, schedule="dynamic", chunksize=16):
                         self._link_back(g, scratches[threadid()], i)
         finally:
             give_back(self.fresh, n_threads, scratches)

@@ -11,10 +11,6 @@ from kektordb._codes import Codes
 from kektordb._vectors import Vectors
 from kektordb.types import Section, SectionReader
 
-openmp: bool
-
-def end_waiting_threads() -> None: ...
-
 @disjoint_base
 class Graph:
     """An HNSW graph over the rows of `vectors`."""

@@ -24,6 +24,7 @@ from kektordb._find cimport find as find_rows, pool_size
 from kektordb._insert cimport COW_SHIFT, N_LOCKS, cow_copy, draw_level, insert
 from kektordb._memory cimport Region, is_refused
 from kektordb._scale cimport Scale
+from kektordb._team cimport team
 from kektordb._turns cimport leave, wait_turn
 from kektordb._types cimport NO_SLOT, slot_t, word_t
 from kektordb._vectors cimport Vectors
@@ -48,40 +49,12 @@ from kektordb.types import Section
 
 import numpy as np
 
-cdef extern from *:
-    """
-    #if defined(_OPENMP)
-    #define KEKTOR_OPENMP _OPENMP
-    #else
-    #define KEKTOR_OPENMP 0
-    #endif
-    #if defined(_OPENMP) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 9
-    #include <omp.h>
-    #define KEKTOR_END_TEAM() ((void)omp_pause_resource_all(omp_pause_hard))
-    #else
-    #define KEKTOR_END_TEAM() ((void)0)
-    #endif
-    """
-    const int OPENMP "KEKTOR_OPENMP"
-    void end_team "KEKTOR_END_TEAM"() noexcept nogil
-
 cdef enum:
     ALONE = 256   # first rows of a graph, linked by one thread: rows that do not see each other make islands
     MAX_ROWS = 0x7FFFFFFF
     CHANGED_SHARE = 3           # a view holds the lists that changed when they are at most a third of all
 
 cdef uint64_t EMPTY = <uint64_t>-1
-
-openmp = OPENMP != 0
-
-
-def end_waiting_threads():
-    """End the threads that loops of the calling thread left waiting for the next one; the next one makes new ones.
-
-    GNU's libgomp believes in a forked child that they are there, and waits for them. Others see to a fork themselves.
-    """
-    with nogil:
-        end_team()
 
 
 # ------------------------------------------------------------------------------------------------------- the graph
@@ -341,7 +314,7 @@ cdef class Graph:
         """
         cdef Scratch** scratches = <Scratch**>PyMem_Calloc(n_threads, sizeof(Scratch*))
         cdef Py_ssize_t i, alone
-        cdef int t
+        cdef int t, n_team
         if scratches == NULL:
             raise MemoryError()
         try:
@@ -360,7 +333,8 @@ cdef class Graph:
                     insert(&self.core, scratches[0], <slot_t>alone)
                     alone += 1
                 if alone < first + n:
-                    for i in prange(alone, first + n, num_threads=n_threads, schedule="dynamic", chunksize=1):
+                    n_team = team(n_threads)
+                    for i in prange(alone, first + n, num_threads=n_team, schedule="dynamic", chunksize=1):
                         insert(&self.core, scratches[threadid()], <slot_t>i)
         finally:
             self.writer = scratches[0]
@@ -453,7 +427,7 @@ cdef class Graph:
         cdef float[:, ::1] distances_view = distances
         cdef long long[::1] counts_view = counts
         cdef Scratch** scratches = <Scratch**>PyMem_Calloc(n_threads, sizeof(Scratch*))
-        cdef int t
+        cdef int t, n_team
         if scratches == NULL:
             raise MemoryError()
         n_pool = pool_size(self.core.n, k, ef, n_allowed)
@@ -463,7 +437,8 @@ cdef class Graph:
                 if scratches[t] == NULL:
                     raise MemoryError("no memory to search")
             with nogil:
-                for i in prange(n, num_threads=n_threads, schedule="dynamic", chunksize=8):
+                n_team = team(n_threads)
+                for i in prange(n, num_threads=n_team, schedule="dynamic", chunksize=8):
                     self.search_row(scratches[threadid()], &queries[i, 0], k, k, ef, words, n_allowed,
                                     &slots_view[i, 0], &distances_view[i, 0], &counts_view[i])
         finally:

@@ -7,7 +7,7 @@ import os
 import weakref
 from typing import TYPE_CHECKING, NoReturn
 
-from kektordb._hnsw import end_waiting_threads
+from kektordb._team import end_waiting_threads
 from kektordb.errors import ForkedHandle
 
 if TYPE_CHECKING:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -71,3 +74,33 @@ def test_a_follower_without_a_thread_is_not_opened_and_can_be_later(
                 kektordb.open(tmp_path / "db", follow=tmp_path / "leader")
         with kektordb.open(tmp_path / "db", follow=tmp_path / "leader") as follower:
             assert follower.kv["k"] == b"1"
+
+
+STARVED = """
+import resource
+import numpy as np
+import kektordb
+rng = np.random.default_rng(3)
+vectors = rng.standard_normal((1500, 8)).astype(np.float32)
+with kektordb.open(":memory:", n_threads=1) as db:
+    a = db.create_index("a", metric="euclidean", dim=8)
+    a.add_batch([str(i) for i in range(1000)], vectors[:1000])
+    before = a.search_batch(vectors[:100], k=3, n_threads=1)
+    used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+    # Enough for all that is done, not for the stack of a thread.
+    resource.setrlimit(resource.RLIMIT_AS, (used + (6 << 20), resource.RLIM_INFINITY))
+    found = a.search_batch(vectors[:100], k=3, n_threads=8)
+    a.add_batch([str(i) for i in range(1000, 1500)], vectors[1000:], n_threads=8)
+    resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+    assert [[hit.id for hit in row] for row in found] == [[hit.id for hit in row] for row in before]
+    again = a.search_batch(vectors, k=1, n_threads=8)
+    assert sum(row[0].id == str(i) for i, row in enumerate(again)) > 1480
+print("went on")
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or "LD_PRELOAD" in os.environ, reason="limits of the address space")
+def test_loops_run_on_as_many_threads_as_there_can_be() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(Path(kektordb.__file__).parent.parent)}
+    done = subprocess.run([sys.executable, "-c", STARVED], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")

@@ -1,0 +1,3 @@
+"""Threads of a loop that runs on several."""
+
+cdef int team(int n_threads) noexcept nogil
